@@ -1,0 +1,387 @@
+// The log: line building, escaping, rate limit and the one write(2) behind it.
+// Tested by tests/unit/engine/base/log_test.cc.
+#include "engine/base/log.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include "engine/base/unique_fd.h"
+
+namespace mobula {
+namespace {
+
+// Equals PIPE_BUF: after POLLOUT a pipe takes a whole line at once, without blocking and without
+// mixing.
+constexpr size_t kLineBytesMax = 4096;
+constexpr Duration kRepeatWindow = std::chrono::seconds(10);
+// Entries of single keys, and of events whose keys found no room any more.
+constexpr size_t kKeyEntriesMax = 192;
+constexpr size_t kEventEntriesMax = 64;
+
+constexpr std::array<std::string_view, 4> kLevelNames = {"debug", "info", "warn", "error"};
+constexpr std::array<std::string_view, 4> kLevelTexts = {"DEBUG", "INFO ", "WARN ", "ERROR"};
+constexpr std::array<std::string_view, 4> kLevelColours = {"\x1b[2m", "\x1b[32m", "\x1b[33m",
+                                                           "\x1b[31m"};
+
+// The bytes of the well-formed UTF-8 character at the start of `text`, 0 when there is none.
+size_t CharacterBytes(std::string_view text, uint32_t* code) noexcept {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+  const unsigned char first = byte(0);
+  if (first < 0x80) {
+    *code = first;
+    return 1;
+  }
+  const size_t count = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
+  if (first < 0xc2 || first > 0xf4 || text.size() < count) return 0;
+  uint32_t value = first & (0xffU >> (count + 1));
+  for (size_t i = 1; i < count; ++i) {
+    if ((byte(i) & 0xc0) != 0x80) return 0;
+    value = value << 6 | (byte(i) & 0x3fU);
+  }
+  constexpr std::array<uint32_t, 5> kSmallest = {0, 0, 0x80, 0x800, 0x10000};
+  if (value < kSmallest[count] || value > 0x10ffff || (value >= 0xd800 && value <= 0xdfff))
+    return 0;
+  *code = value;
+  return count;
+}
+
+// What a terminal or a line-based reader could take for more than text.
+bool IsControl(uint32_t code) noexcept {
+  return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x2028 || code == 0x2029;
+}
+
+enum class Quoting : uint8_t { kBare, kQuoted, kJson };
+
+std::string EscapedCharacter(std::string_view bytes, bool valid, uint32_t code, Quoting quoting) {
+  std::string out;
+  std::array<char, 8> hex{};
+  if (valid && !IsControl(code)) {
+    if (quoting != Quoting::kBare && (code == '"' || code == '\\')) out += '\\';
+    return out.append(bytes);
+  }
+  if (valid && quoting == Quoting::kJson) {
+    std::snprintf(hex.data(), hex.size(), "\\u%04x", static_cast<unsigned>(code));
+    return out.append(hex.data());
+  }
+  for (const char c : bytes) {
+    std::snprintf(hex.data(), hex.size(), "\\x%02x", static_cast<unsigned>(c) & 0xffU);
+    if (quoting == Quoting::kJson) out += '\\';
+    out += hex.data();
+  }
+  return out;
+}
+
+// Builds one line of at most kLineBytesMax bytes; what does not fit is cut at a character and
+// marked.
+class LineBuilder {
+ public:
+  // `tail` bytes stay free for what ends the line.
+  explicit LineBuilder(size_t tail) : limit_(kLineBytesMax - tail) {}
+
+  void Raw(std::string_view text) {
+    if (line_.size() + text.size() > limit_) {
+      cut_ = true;
+    } else if (!cut_) {
+      line_.append(text);
+    }
+  }
+
+  void Escaped(std::string_view text, Quoting quoting) {
+    while (!text.empty() && !cut_) {
+      uint32_t code = 0;
+      const size_t count = CharacterBytes(text, &code);
+      const std::string_view bytes = text.substr(0, std::max<size_t>(count, 1));
+      Raw(EscapedCharacter(bytes, count > 0, code, quoting));
+      text.remove_prefix(bytes.size());
+    }
+  }
+
+  // Room for what must follow however long the text was: the closing quote of a value.
+  void Close(std::string_view text) { line_.append(text); }
+
+  [[nodiscard]] bool cut() const { return cut_; }
+  [[nodiscard]] bool Fits(size_t bytes) const { return !cut_ && line_.size() + bytes <= limit_; }
+  void Cut() { cut_ = true; }
+  std::string Take() { return std::move(line_); }
+
+ private:
+  std::string line_;
+  size_t limit_;
+  bool cut_ = false;
+};
+
+std::string Timestamp(std::chrono::system_clock::time_point now) {
+  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch());
+  const std::time_t seconds = static_cast<std::time_t>(ms.count() / 1000);
+  std::tm utc{};
+  gmtime_r(&seconds, &utc);
+  std::array<char, 64> text{};
+  std::snprintf(text.data(), text.size(), "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", utc.tm_year + 1900,
+                utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec,
+                static_cast<int>(ms.count() % 1000));
+  return text.data();
+}
+
+bool NeedsQuotes(std::string_view value) {
+  return value.empty() || value.find_first_of(" \"=\\") != std::string_view::npos;
+}
+
+// JSON has no word for NaN or infinity.
+bool IsJsonNumber(const LogField& field) {
+  return field.number && field.value.find_first_of("nN") == std::string::npos;
+}
+
+struct Line {
+  LogLevel level;
+  std::string_view event;
+  std::string_view message;
+  const std::initializer_list<LogField>& fields;
+  uint64_t repeated;
+};
+
+std::string TextLine(const Line& line, bool colour) {
+  constexpr std::string_view kCutMark = " [cut]";
+  const size_t level = static_cast<size_t>(line.level);
+  const std::string repeated =
+      line.repeated > 0 ? " repeated=" + std::to_string(line.repeated) : std::string();
+  // A closing quote, the marks and the LF.
+  LineBuilder out(1 + kCutMark.size() + repeated.size() + 1);
+  out.Raw(Timestamp(std::chrono::system_clock::now()));
+  out.Raw(" ");
+  if (colour) out.Raw(kLevelColours[level]);
+  out.Raw(kLevelTexts[level]);
+  if (colour) out.Raw("\x1b[0m");
+  out.Raw(" ");
+  out.Escaped(line.message, Quoting::kBare);
+  std::string_view blanks = "  ";
+  for (const LogField& field : line.fields) {
+    if (!out.Fits(blanks.size() + field.key.size() + 2)) {
+      out.Cut();
+      break;
+    }
+    out.Raw(blanks);
+    blanks = " ";
+    out.Escaped(field.key, Quoting::kBare);
+    out.Raw("=");
+    if (NeedsQuotes(field.value)) {
+      out.Raw("\"");
+      out.Escaped(field.value, Quoting::kQuoted);
+      out.Close("\"");
+    } else {
+      out.Escaped(field.value, Quoting::kBare);
+    }
+  }
+  const bool cut = out.cut();
+  std::string text = out.Take();
+  if (cut) text += kCutMark;
+  return text + repeated + "\n";
+}
+
+std::string JsonLine(const Line& line) {
+  constexpr std::string_view kCutMark = ",\"cut\":true";
+  const std::string repeated =
+      line.repeated > 0 ? ",\"repeated\":" + std::to_string(line.repeated) : std::string();
+  // A closing quote, the marks, the brace and the LF.
+  LineBuilder out(1 + kCutMark.size() + repeated.size() + 2);
+  const auto member = [&](std::string_view key, std::string_view value, bool number) {
+    if (!out.Fits(key.size() * 6 + 5 + (number ? value.size() : 0))) {
+      out.Cut();
+      return;
+    }
+    out.Raw(",\"");
+    out.Escaped(key, Quoting::kJson);
+    out.Raw(number ? "\":" : "\":\"");
+    out.Escaped(value, Quoting::kJson);
+    if (!number) out.Close("\"");
+  };
+  out.Raw("{\"time\":\"");
+  out.Raw(Timestamp(std::chrono::system_clock::now()));
+  out.Raw("\"");
+  member("level", kLevelNames[static_cast<size_t>(line.level)], false);
+  member("event", line.event, false);
+  member("message", line.message, false);
+  for (const LogField& field : line.fields) member(field.key, field.value, IsJsonNumber(field));
+  const bool cut = out.cut();
+  std::string text = out.Take();
+  if (cut) text += kCutMark;
+  return text + repeated + "}\n";
+}
+
+// Counts repeats, so that a flood of one warning becomes one line in ten seconds. Bounded: when too
+// many different keys are about, the keys of one event share one entry.
+class RepeatTable {
+ public:
+  // Whether the line is to be written; then `*repeated` says how many before it were not.
+  bool Admit(std::string_view event, std::string_view key, Time now, uint64_t* repeated) {
+    Entry& entry = Find(event, key, now);
+    if (entry.told != kTimeNever && now - entry.told < kRepeatWindow) {
+      ++entry.repeated;
+      return false;
+    }
+    entry.told = now;
+    *repeated = std::exchange(entry.repeated, 0);
+    return true;
+  }
+
+ private:
+  struct Entry {
+    Time told = kTimeNever;
+    uint64_t repeated = 0;
+  };
+  using Key = std::pair<std::string, std::string>;
+
+  Entry& Find(std::string_view event, std::string_view key, Time now) {
+    if (!key.empty()) {
+      Key name(event, key);
+      if (const auto found = keys_.find(name); found != keys_.end()) return found->second;
+      if (keys_.size() >= kKeyEntriesMax) ForgetOldKeys(now);
+      if (keys_.size() < kKeyEntriesMax) return keys_[std::move(name)];
+    }
+    std::string name(event);
+    if (events_.size() >= kEventEntriesMax && events_.find(name) == events_.end()) {
+      events_.erase(std::min_element(
+          events_.begin(), events_.end(),
+          [](const auto& a, const auto& b) { return a.second.told < b.second.told; }));
+    }
+    return events_[std::move(name)];
+  }
+
+  // What was counted under a forgotten key is told with the event's next line.
+  void ForgetOldKeys(Time now) {
+    for (auto it = keys_.begin(); it != keys_.end();) {
+      if (now - it->second.told < kRepeatWindow) {
+        ++it;
+        continue;
+      }
+      const auto event = events_.find(it->first.first);
+      if (event != events_.end()) event->second.repeated += it->second.repeated;
+      it = keys_.erase(it);
+    }
+  }
+
+  std::map<Key, Entry> keys_;
+  std::map<std::string, Entry> events_;
+};
+
+}  // namespace
+
+absl::StatusOr<LogLevel> ParseLogLevel(std::string_view text) {
+  for (size_t i = 0; i < kLevelNames.size(); ++i) {
+    if (text == kLevelNames[i]) return static_cast<LogLevel>(i);
+  }
+  return absl::InvalidArgumentError("expected debug, info, warn or error");
+}
+
+std::string_view LogLevelName(LogLevel level) noexcept {
+  return kLevelNames[static_cast<size_t>(level)];
+}
+
+class Log::Impl {
+ public:
+  explicit Impl(Options options) : options_(std::move(options)) {}
+
+  absl::Status Open() {
+    if (options_.path.empty()) {
+      fd_ = STDERR_FILENO;
+      return absl::OkStatus();
+    }
+    owned_ = UniqueFd(
+        ::open(options_.path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640));
+    if (!owned_.valid()) {
+      return absl::ErrnoToStatus(errno, "cannot open the log file " + options_.path);
+    }
+    fd_ = owned_.get();
+    return absl::OkStatus();
+  }
+
+  void KeepIn(std::string* lines, std::function<Time()> now) {
+    kept_ = lines;
+    if (now) now_ = std::move(now);
+  }
+
+  [[nodiscard]] bool Enabled(LogLevel level) const noexcept { return level >= options_.level; }
+
+  void Write(LogLevel level, std::string_view event, std::string_view message,
+             const std::initializer_list<LogField>& fields) {
+    std::string_view key;
+    for (const LogField& field : fields) {
+      if (field.key == "key") key = field.value;
+    }
+    const std::lock_guard<std::mutex> lock(mutex_);
+    uint64_t repeated = 0;
+    if (level >= LogLevel::kWarn && !repeats_.Admit(event, key, now_(), &repeated)) return;
+    const Line line{level, event, message, fields, repeated};
+    Put(options_.format == LogFormat::kJson ? JsonLine(line) : TextLine(line, options_.colour));
+  }
+
+ private:
+  void Put(const std::string& line) noexcept {
+    if (kept_ != nullptr) {
+      kept_->append(line);
+      return;
+    }
+    pollfd ready{fd_, POLLOUT, 0};
+    // POLLERR is a pipe nobody reads any more: writing to it would raise SIGPIPE.
+    if (::poll(&ready, 1, 0) != 1 || ready.revents != POLLOUT) return;
+    size_t done = 0;
+    while (done < line.size()) {
+      const ssize_t n = ::write(fd_, line.data() + done, line.size() - done);
+      if (n < 0 && errno == EINTR) continue;
+      if (n <= 0) return;
+      done += static_cast<size_t>(n);
+    }
+  }
+
+  const Options options_;
+  UniqueFd owned_;
+  int fd_ = -1;
+  std::string* kept_ = nullptr;
+  std::function<Time()> now_ = [] { return std::chrono::steady_clock::now(); };
+  std::mutex mutex_;  // guards repeats_ and the order of writes
+  RepeatTable repeats_;
+};
+
+Log::Log(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Log::~Log() = default;
+
+absl::StatusOr<std::unique_ptr<Log>> Log::Open(const Options& options) {
+  auto impl = std::make_unique<Impl>(options);
+  if (absl::Status status = impl->Open(); !status.ok()) return status;
+  return std::unique_ptr<Log>(new Log(std::move(impl)));
+}
+
+std::unique_ptr<Log> Log::ForTesting(std::string* lines) {
+  Options options;
+  options.level = LogLevel::kDebug;
+  return ForTesting(lines, options, {});
+}
+
+std::unique_ptr<Log> Log::ForTesting(std::string* lines, const Options& options,
+                                     std::function<Time()> now) {
+  auto impl = std::make_unique<Impl>(options);
+  impl->KeepIn(lines, std::move(now));
+  return std::unique_ptr<Log>(new Log(std::move(impl)));
+}
+
+bool Log::Enabled(LogLevel level) const noexcept { return impl_->Enabled(level); }
+
+void Log::Write(LogLevel level, std::string_view event, std::string_view message,
+                std::initializer_list<LogField> fields) {
+  if (!impl_->Enabled(level)) return;
+  impl_->Write(level, event, message, fields);
+}
+
+}  // namespace mobula

@@ -1,0 +1,214 @@
+// Tests of engine/base/log.h.
+#include "engine/base/log.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <regex>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace mobula {
+namespace {
+
+using std::chrono::seconds;
+
+size_t CountLines(const std::string& text) {
+  return static_cast<size_t>(std::count(text.begin(), text.end(), '\n'));
+}
+
+class LogTest : public ::testing::Test {
+ protected:
+  std::unique_ptr<Log> Make(LogFormat format) {
+    Log::Options options;
+    options.format = format;
+    options.level = LogLevel::kDebug;
+    return Log::ForTesting(&lines_, options, [this] { return now_; });
+  }
+
+  std::string lines_;
+  Time now_ = Time() + seconds(1000);
+};
+
+TEST_F(LogTest, TextLineHasTimeLevelMessageAndFields) {
+  auto log = Make(LogFormat::kText);
+  log->Info("started", "receiver bound", {{"address", "127.0.0.1:2000"}, {"workers", 2}});
+  EXPECT_TRUE(std::regex_match(
+      lines_, std::regex(R"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z INFO  receiver bound  )"
+                         R"(address=127\.0\.0\.1:2000 workers=2\n)")))
+      << lines_;
+}
+
+TEST_F(LogTest, TextQuotesValuesThatNeedIt) {
+  auto log = Make(LogFormat::kText);
+  log->Info("e", "m", {{"a", "with blanks"}, {"b", ""}, {"c", "x=y"}, {"d", "say \"hi\" \\o/"}});
+  EXPECT_NE(lines_.find(R"(  a="with blanks" b="" c="x=y" d="say \"hi\" \\o/")"), std::string::npos)
+      << lines_;
+}
+
+TEST_F(LogTest, ForeignBytesCannotForgeALine) {
+  for (const LogFormat format : {LogFormat::kText, LogFormat::kJson}) {
+    lines_.clear();
+    auto log = Make(format);
+    log->Info("e", "m", {{"v", "a\nb\x1b[31m\xff\xc2\x9b\xe2\x80\xa8\x7f\xc3\xa9"}});
+    EXPECT_EQ(CountLines(lines_), 1U);
+    EXPECT_EQ(lines_.find('\x1b'), std::string::npos);
+    EXPECT_EQ(lines_.find('\xff'), std::string::npos);
+    EXPECT_EQ(lines_.find("\xc2\x9b"), std::string::npos);
+    EXPECT_NE(lines_.find("\xc3\xa9"), std::string::npos);
+  }
+}
+
+TEST_F(LogTest, TextEscapesBytesAsHex) {
+  auto log = Make(LogFormat::kText);
+  log->Info("e", "m", {{"v", "a\nb\xff"}});
+  EXPECT_NE(lines_.find(R"(v=a\x0ab\xff)"), std::string::npos) << lines_;
+}
+
+TEST_F(LogTest, JsonLineIsOneObject) {
+  auto log = Make(LogFormat::kJson);
+  log->Info("bound", "say \"hi\"\n", {{"n", 7}, {"s", "\xff\\"}, {"f", 0.0 / 0.0}});
+  EXPECT_TRUE(std::regex_match(
+      lines_,
+      std::regex(
+          R"(\{"time":"[-0-9T:.]+Z","level":"info","event":"bound","message":"say \\"hi\\"\\u000a",)"
+          R"("n":7,"s":"\\\\xff\\\\","f":"-?nan"\}\n)")))
+      << lines_;
+}
+
+TEST_F(LogTest, LinesStayUnder4096BytesAndClosed) {
+  for (const LogFormat format : {LogFormat::kText, LogFormat::kJson}) {
+    for (const std::string unit : {"x", "\xc3\xa9", "\n", "\"", " "}) {
+      lines_.clear();
+      std::string value;
+      while (value.size() < 9000) value += unit;
+      auto log = Make(format);
+      log->Info("e", "m", {{"v", value}, {"after", "gone"}});
+      EXPECT_LE(lines_.size(), 4096U);
+      EXPECT_GT(lines_.size(), 4000U);
+      EXPECT_EQ(lines_.find("gone"), std::string::npos);
+      const std::string end = format == LogFormat::kText ? " [cut]\n" : "\",\"cut\":true}\n";
+      EXPECT_EQ(lines_.substr(lines_.size() - end.size()), end);
+    }
+  }
+}
+
+TEST_F(LogTest, RepeatsAreCountedAndTold) {
+  auto log = Make(LogFormat::kText);
+  for (int i = 0; i < 5; ++i) log->Warn("bad_datagram", "refused", {{"key", "10.0.0.1"}});
+  EXPECT_EQ(CountLines(lines_), 1U);
+  log->Warn("bad_datagram", "refused", {{"key", "10.0.0.2"}});
+  EXPECT_EQ(CountLines(lines_), 2U);
+  now_ += seconds(10);
+  log->Warn("bad_datagram", "refused", {{"key", "10.0.0.1"}});
+  EXPECT_EQ(CountLines(lines_), 3U);
+  EXPECT_NE(lines_.find("key=10.0.0.1 repeated=4\n"), std::string::npos) << lines_;
+}
+
+TEST_F(LogTest, InfoIsNeverHeldBack) {
+  auto log = Make(LogFormat::kText);
+  for (int i = 0; i < 5; ++i) log->Info("tick", "tock");
+  EXPECT_EQ(CountLines(lines_), 5U);
+}
+
+TEST_F(LogTest, AFloodOfKeysStaysBounded) {
+  auto log = Make(LogFormat::kText);
+  for (int i = 0; i < 10000; ++i) log->Warn("bad_datagram", "refused", {{"key", i}});
+  const size_t first = CountLines(lines_);
+  EXPECT_LE(first, 256U);
+  now_ += seconds(11);
+  log->Warn("bad_datagram", "refused", {{"key", "another"}});
+  EXPECT_EQ(CountLines(lines_), first + 1);
+  now_ += seconds(11);
+  lines_.clear();
+  log->Warn("bad_datagram", "refused");
+  EXPECT_NE(lines_.find("repeated="), std::string::npos) << lines_;
+}
+
+TEST_F(LogTest, LevelsBelowTheChosenOneAreNotWritten) {
+  Log::Options options;
+  options.level = LogLevel::kWarn;
+  auto log = Log::ForTesting(&lines_, options, {});
+  log->Info("e", "m");
+  EXPECT_TRUE(lines_.empty());
+  EXPECT_FALSE(log->Enabled(LogLevel::kInfo));
+  log->Error("e", "m");
+  EXPECT_EQ(CountLines(lines_), 1U);
+}
+
+TEST(LogFileTest, WritesWholeLinesFromManyThreads) {
+  std::string path = ::testing::TempDir() + "log_test_XXXXXX";
+  const int fd = ::mkstemp(path.data());
+  ASSERT_GE(fd, 0);
+  ::close(fd);
+  Log::Options options;
+  options.path = path;
+  options.format = LogFormat::kJson;
+  {
+    auto log = Log::Open(options);
+    ASSERT_TRUE(log.ok());
+    std::vector<std::jthread> threads;
+    for (int t = 0; t < 4; ++t) {
+      threads.emplace_back([&log] {
+        for (int i = 0; i < 200; ++i) (*log)->Info("e", std::string(300, 'x'));
+      });
+    }
+  }
+  std::ifstream in(path);
+  std::string line;
+  int count = 0;
+  while (std::getline(in, line)) {
+    ++count;
+    EXPECT_EQ(line.front(), '{');
+    EXPECT_EQ(line.back(), '}');
+  }
+  EXPECT_EQ(count, 800);
+  ::unlink(path.c_str());
+}
+
+TEST(LogFileTest, AnUnwritablePathIsAnError) {
+  Log::Options options;
+  options.path = "/nonexistent/folder/mobula.log";
+  const auto log = Log::Open(options);
+  ASSERT_FALSE(log.ok());
+  EXPECT_NE(log.status().message().find("/nonexistent/folder/mobula.log"), std::string::npos);
+}
+
+// A FIFO as the log file stands for a stderr nobody reads.
+TEST(LogFileTest, AFullOrBrokenPipeNeitherBlocksNorEndsTheProgram) {
+  std::string folder = ::testing::TempDir() + "log_test_XXXXXX";
+  ASSERT_NE(::mkdtemp(folder.data()), nullptr);
+  const std::string path = folder + "/pipe";
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  const int reader = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  ASSERT_GE(reader, 0);
+  Log::Options options;
+  options.path = path;
+  auto log = Log::Open(options);
+  ASSERT_TRUE(log.ok());
+  for (int i = 0; i < 100; ++i) (*log)->Info("e", std::string(4000, 'x'));
+  ::close(reader);
+  for (int i = 0; i < 3; ++i) (*log)->Info("e", "nobody listens");
+  ::unlink(path.c_str());
+  ::rmdir(folder.c_str());
+}
+
+TEST(LogLevelTest, NamesRoundTrip) {
+  for (const LogLevel level :
+       {LogLevel::kDebug, LogLevel::kInfo, LogLevel::kWarn, LogLevel::kError}) {
+    const auto parsed = ParseLogLevel(LogLevelName(level));
+    ASSERT_TRUE(parsed.ok());
+    EXPECT_EQ(*parsed, level);
+  }
+  EXPECT_FALSE(ParseLogLevel("verbose").ok());
+}
+
+}  // namespace
+}  // namespace mobula
