@@ -1,0 +1,31 @@
+// Reads a file or standard input as plain bytes: gzip and zstd are recognised by their first bytes and
+// decompressed, several members or frames one after the other too.
+//
+// Room:   cold.
+// Errors: NotFound, PermissionDenied or Unavailable from the system; DataLoss when compressed data is damaged or
+//         ends in the middle.
+// Limits: about 200 KiB, and with zstd the window the data asks for, at most 32 MiB.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+
+namespace mobula {
+
+class InputStream {
+ public:
+  // "-" is standard input.
+  static absl::StatusOr<std::unique_ptr<InputStream>> Open(const std::string& path);
+  virtual ~InputStream() = default;
+
+  // Reads up to `size` bytes as soon as there is one; 0 at the end. REQUIRES: size > 0.
+  virtual absl::StatusOr<size_t> Read(char* buffer, size_t size) = 0;
+
+ protected:
+  InputStream() = default;
+};
+
+}  // namespace mobula
