@@ -1,0 +1,232 @@
+"""What the end-to-end tests stand on: start and stop the program, send datagrams, read the far side and the ledger."""
+import collections
+import contextlib
+import http.client
+import json
+import os
+import random
+import re
+import signal
+import socket
+import struct
+import subprocess
+import time
+
+ROOT = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+BINARY = os.environ.get("MOBULA_BIN", os.path.join(ROOT, "build", "release", "mobula"))
+# A sanitized program is several times slower: bounds on time are stretched, not the expectations.
+SANITIZED = "asan" in BINARY or "tsan" in BINARY
+PATIENCE = 5 if SANITIZED else 1
+HEADER = b'{"format": "json", "version": 1}\n'
+CAPTURES = os.path.join(ROOT, "tests", "data", "captures")
+
+
+def captures():
+    """Every captured SDK datagram, by file name."""
+    found = {}
+    for name in sorted(os.listdir(CAPTURES)):
+        if name.endswith(".bin"):
+            with open(os.path.join(CAPTURES, name), "rb") as f:
+                found[name] = f.read()
+    assert len(found) > 100, f"only {len(found)} captures in {CAPTURES}"
+    return found
+
+
+def segment(**members):
+    """A small valid document with ids of its own, as bytes."""
+    now = time.time()
+    document = {"trace_id": "1-%08x-%s" % (int(now), os.urandom(12).hex()), "id": os.urandom(8).hex(), "name": "e2e",
+                "start_time": round(now - 0.1, 3), "end_time": round(now, 3), **members}
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def free_port():
+    """Free for UDP and TCP, and outside the range the kernel gives to outgoing connections."""
+    while True:
+        port = random.randrange(15000, 32000)
+        with contextlib.suppress(OSError):
+            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                with socket.socket(socket.AF_INET, kind) as s:
+                    s.bind(("127.0.0.1", port))
+            return port
+
+
+def wait_for(condition, what, seconds=10):
+    """The first true answer of `condition`; fails after `seconds` with what `what`, a text or a function, says."""
+    end = time.monotonic() + seconds * PATIENCE
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds * PATIENCE} s: {what() if callable(what) else what}")
+        time.sleep(0.02)
+
+
+def read_lines(path):
+    """The documents of a JSON-lines file, as bytes; a last line without its end is still being written."""
+    if not os.path.exists(path):
+        return []
+    with open(path, "rb") as f:
+        return f.read().split(b"\n")[:-1]
+
+
+def read_framed(path):
+    """The documents of a framed file, byte for byte (docs/wire/file.md)."""
+    if not os.path.exists(path):
+        return []
+    with open(path, "rb") as f:
+        data = f.read()
+    magic, documents = b"mobula-framed 1\n", []
+    if len(data) < len(magic):
+        return []
+    assert data.startswith(magic), data[:20]
+    at = len(magic)
+    while at + 4 <= len(data):
+        (size,) = struct.unpack_from("<I", data, at)
+        if at + 4 + size > len(data):
+            break
+        documents.append(data[at + 4 : at + 4 + size])
+        at += 4 + size
+    return documents
+
+
+def same_documents(got, sent):
+    """Each document once, and none that was not sent."""
+    missing = collections.Counter(sent) - collections.Counter(got)
+    extra = collections.Counter(got) - collections.Counter(sent)
+    assert not missing, f"{sum(missing.values())} of {len(sent)} missing, e.g. {next(iter(missing))[:300]!r}"
+    assert not extra, f"{sum(extra.values())} too many, e.g. {next(iter(extra))[:300]!r}"
+
+
+class Mobula:
+    """The program with a configuration of its own, in a folder of its own.
+
+        with Mobula(tmp_path, backends={"out": {"type": "file", "path": "out.jsonl"}}) as m:
+            m.send(segment())
+            m.settled(1)
+    """
+
+    def __init__(self, folder, backends, start=True, environment=None, **sections):
+        self.folder, self.port, self.admin = str(folder), free_port(), free_port()
+        self.environment = {**os.environ, "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret",
+                            "AWS_REGION": "us-east-1", **(environment or {})}
+        udp = sections.pop("udp", {})
+        self.config = {"receivers": {"udp": {"address": f"127.0.0.1:{self.port}", **udp}}, "backends": backends,
+                       "admin": {"address": f"127.0.0.1:{self.admin}"}, "log": {"format": "json", "level": "debug"}, **sections}
+        self.config_path = os.path.join(self.folder, "mobula.yaml")
+        with open(self.config_path, "w", encoding="utf-8") as f:
+            json.dump(self.config, f)
+        self.log_path = os.path.join(self.folder, "stderr.txt")
+        self.process, self.sent = None, 0
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.connect(("127.0.0.1", self.port))
+        if start:
+            self.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.socket.close()
+        if kind:
+            print(self.log[-6000:])
+
+    # life ---------------------------------------------------------------------------------------------------
+    def start(self):
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen([BINARY, "run", "-c", self.config_path], cwd=self.folder, stdin=subprocess.DEVNULL,
+                                            stdout=log, stderr=log, env=self.environment)
+        wait_for(lambda: self.process.poll() is not None or self.ready(), lambda: f"readiness; it said {self.log[-2000:]}")
+        assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.log[-2000:]}"
+
+    def stop(self, number=signal.SIGTERM, seconds=30):
+        """Ends it and checks the end: status 0, a final ledger that balances. Returns that ledger."""
+        self.process.send_signal(number)
+        status = self.process.wait(seconds * PATIENCE)
+        assert status == 0, f"exit status {status}: {self.log[-2000:]}"
+        ledger = self.final_ledger()
+        check_balance(ledger)
+        return ledger
+
+    @property
+    def log(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+    def events(self, name):
+        """The log lines of one event."""
+        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+        return [line for line in lines if line.get("event") == name]
+
+    # admin --------------------------------------------------------------------------------------------------
+    def get(self, path, headers=None):
+        """(status, body) of one of the admin pages."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin, timeout=10)
+        try:
+            connection.request("GET", path, headers=headers or {})
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def ready(self):
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return self.get("/readyz")[0] == 200
+        return False
+
+    def ledger(self):
+        status, body = self.get("/ledger")
+        assert status == 200, (status, body)
+        return json.loads(body)
+
+    def final_ledger(self):
+        lines = self.events("final_ledger")
+        assert len(lines) == 1, f"{len(lines)} final ledgers in {self.log[-2000:]}"
+        ledger = lines[0]["ledger"]
+        return json.loads(ledger) if isinstance(ledger, str) else ledger
+
+    # traffic ------------------------------------------------------------------------------------------------
+    def datagram(self, data):
+        self.socket.send(data)
+        self.sent += 1
+
+    def send(self, *documents, rate=20000):
+        """Documents, each behind the header in a datagram of its own, at no more than `rate` a second."""
+        begin = time.monotonic()
+        for i, document in enumerate(documents):
+            self.datagram(HEADER + document)
+            ahead = i / rate - (time.monotonic() - begin)
+            if ahead > 0.002:
+                time.sleep(ahead)
+
+    def settled(self, datagrams=None, lanes=None, seconds=15):
+        """Waits until everything sent is received and no lane of `lanes` (all) holds anything; returns the ledger."""
+        want = self.sent if datagrams is None else datagrams
+
+        def at_rest():
+            ledger = self.ledger()
+            names = lanes or ledger["lanes"]
+            at_rest.last = ledger
+            done = ledger["ingest"]["datagrams"] >= want
+            open_documents = ledger["ingest"].get("open", 0)
+            return done and not open_documents and all(ledger["lanes"][n]["held"] == 0 for n in names) and ledger
+
+        return wait_for(at_rest, lambda: f"{want} datagrams at rest: {json.dumps(at_rest.last)}", seconds)
+
+
+def check_balance(ledger):
+    """The ledger's own word, and the sums done again."""
+    ingest = ledger["ingest"]
+    assert ledger["balanced"] is True, ledger
+    assert ingest["datagrams"] == ingest["accepted"] + sum(ingest["rejected"].values()), ingest
+    for name, lane in ledger["lanes"].items():
+        assert lane["entered"] == lane["delivered"] + sum(lane["dropped"].values()) + lane["held"], (name, lane)
+
+
+def resident_kib(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        return int(re.search(r"VmRSS:\s+(\d+)", f.read()).group(1))
