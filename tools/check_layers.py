@@ -55,7 +55,11 @@ DOORS = {
 }
 
 # (file, what it includes): the reason.
-EXCEPTIONS = {}
+_DEAD_LETTERS = "the agent's own dead-letter file is written by the file backend's code, without being a backend"
+EXCEPTIONS = {
+    ("engine/app/agent.h", "backends/file/dead_letter_file.h"): _DEAD_LETTERS,
+    ("engine/app/dead_letter_exporter.h", "backends/file/dead_letter_file.h"): _DEAD_LETTERS,
+}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.MULTILINE)
 
