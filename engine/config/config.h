@@ -1,0 +1,128 @@
+// The whole configuration as plain typed values: what files, environment and flags resolve to. No YAML here.
+//
+// Room:   cold.
+// Limits: every value is already validated by LoadConfig (engine/config/loader.h), so users of these structs
+//         check nothing again.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "engine/base/log.h"
+#include "engine/base/time.h"
+#include "engine/segment/validate.h"
+
+namespace mobula {
+
+// --- receivers.udp -------------------------------------------------------------------------------------
+enum class ReceiveEngine : uint8_t { kAuto, kIoUring, kRecvmmsg };
+
+struct UdpConfig {
+  std::string address = "127.0.0.1:2000";  // host:port, [v6]:port, :port (dual stack), name:port
+  ReceiveEngine engine = ReceiveEngine::kAuto;
+  // 0 = auto: one below 8 allowed cores, else one per 8, at most 8. -1 = per-core.
+  int workers = 0;
+  // Effective kernel queue per worker in bytes (the kernel doubles what SO_RCVBUF asks for).
+  uint64_t receive_buffer = 8ULL << 20;
+  // Sockets per worker; 0 = auto (several only when one cannot have receive_buffer).
+  int sockets = 0;
+  Validate validate = Validate::kJson;
+};
+
+// --- backends ------------------------------------------------------------------------------------------
+struct TlsConfig {
+  std::string ca;  // PEM file; empty: the system's
+  bool verify = true;
+};
+
+struct XrayBackendConfig {
+  std::string region;    // empty: AWS_REGION, AWS_DEFAULT_REGION, profile
+  std::string endpoint;  // empty: https://xray.<region>.<suffix of the partition>
+  std::string profile;   // empty: AWS_PROFILE, else "default"
+  TlsConfig tls;
+  int concurrency = 0;  // calls in flight at most; 0 = adaptive up to 64
+  Duration timeout = std::chrono::seconds(10);  // per call
+};
+
+enum class FileFormat : uint8_t { kJsonLines, kFramed };
+enum class Compression : uint8_t { kNone, kGzip, kZstd };
+enum class FsyncPolicy : uint8_t { kNever, kInterval, kBatch };
+
+struct FileBackendConfig {
+  std::string path;  // "-" is stdout
+  FileFormat format = FileFormat::kJsonLines;
+  Compression compression = Compression::kNone;
+  uint64_t rotate_size = 0;  // bytes; 0 = never
+  int rotate_keep = 5;       // files kept beside the open one
+  FsyncPolicy fsync = FsyncPolicy::kNever;
+  Duration fsync_interval = std::chrono::seconds(1);
+};
+
+struct NullBackendConfig {};
+
+struct BackendConfig {
+  std::string name;
+  // Bytes of the buffer this backend may hold while it is slow or down; 0 = an equal share.
+  uint64_t quota = 0;
+  std::variant<XrayBackendConfig, FileBackendConfig, NullBackendConfig> settings;
+
+  [[nodiscard]] std::string_view type() const {
+    constexpr std::string_view kNames[] = {"xray", "file", "null"};
+    return kNames[settings.index()];
+  }
+};
+
+// --- routes --------------------------------------------------------------------------------------------
+struct RouteConfig {
+  std::string when;             // a filter expression, already parsed once without error; empty: always
+  std::vector<std::string> to;  // names of backends; empty: drop, counted as filtered
+};
+
+// --- the rest ------------------------------------------------------------------------------------------
+struct BufferConfig {
+  uint64_t memory = 0;  // bytes; 0 = from the cgroup limit (design.md section 2)
+};
+
+struct BatchConfig {
+  int documents = 50;
+  Duration age = std::chrono::seconds(1);
+};
+
+struct DeadLetterConfig {
+  std::string path;  // JSON lines; empty: refused documents are only counted and told in the log
+  uint64_t size = 64ULL << 20;  // bytes; the file is rotated once (`.1`) and then overwritten
+};
+
+struct AdminConfig {
+  std::string address = "127.0.0.1:2010";  // "off": no admin endpoint
+};
+
+struct LogConfig {
+  LogLevel level = LogLevel::kInfo;
+  std::optional<LogFormat> format;  // absent: text on a terminal, else JSON
+  std::string path;                 // empty: stderr
+};
+
+struct ShutdownConfig {
+  Duration grace = std::chrono::seconds(20);
+};
+
+struct Config {
+  UdpConfig udp;
+  BufferConfig buffer;
+  BatchConfig batch;
+  std::vector<BackendConfig> backends;  // in file order
+  std::vector<RouteConfig> routes;      // in file order; without any: everything to all backends
+  DeadLetterConfig dead_letter;
+  AdminConfig admin;
+  LogConfig log;
+  ShutdownConfig shutdown;
+  // What is allowed but hardly meant, one line each, in the form of an error of LoadConfig.
+  std::vector<std::string> warnings;
+};
+
+}  // namespace mobula
