@@ -1,0 +1,43 @@
+// Where workers put batches for a lane: never blocks them, never grows past the lane's quota.
+//
+// Room:      hot side Push and Lose, once per batch; warm side Pop.
+// Threads:   one Producer per worker; Pop by the lane; a worker pops only to make room.
+// Errors:    over quota the oldest queued batch goes, counted as buffer_full, so that a lane whose thread
+//            hangs starves neither the receiver nor another lane.
+// Limits:    `quota` bytes of batches, queued and held by Delivery together.
+#pragma once
+
+#include <functional>
+
+#include "engine/queue/lane_account.h"
+#include "engine/queue/batch_queue.h"
+
+namespace mobula {
+
+class LaneInbox {
+ public:
+  using Producer = BatchQueue::Producer;
+
+  LaneInbox(LaneAccount* account, size_t quota, size_t batches_max, size_t producers)
+      : account_(account), quota_(quota), queue_(batches_max, producers) {}
+
+  // Called after a push; cheap when the lane is awake. REQUIRES: set before the first Push.
+  void set_notify(std::function<void()> notify) { notify_ = std::move(notify); }
+
+  [[nodiscard]] Producer MakeProducer() { return Producer(&queue_); }
+
+  void Push(Producer* producer, BatchRef batch) noexcept;
+  // `documents` were routed here, but no block could be had for them.
+  void Lose(uint64_t documents) noexcept;
+
+  [[nodiscard]] BatchRef Pop() noexcept { return queue_.Pop(); }
+  [[nodiscard]] size_t quota() const noexcept { return quota_; }
+
+ private:
+  LaneAccount* const account_;
+  const size_t quota_;
+  BatchQueue queue_;
+  std::function<void()> notify_;
+};
+
+}  // namespace mobula
