@@ -13,7 +13,7 @@ import subprocess
 import time
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
-BINARY = os.environ.get("MOBULA_BIN", os.path.join(ROOT, "build", "release", "mobula"))
+BINARY = os.environ.get("MOBULA_BIN", os.path.join(ROOT, "build", "release", "engine", "main", "mobula"))
 # A sanitized program is several times slower: bounds on time are stretched, not the expectations.
 SANITIZED = "asan" in BINARY or "tsan" in BINARY
 PATIENCE = 5 if SANITIZED else 1
