@@ -1,4 +1,5 @@
-// One thread's event loop: timers, file descriptors and, through HttpClient and HttpServer, connections.
+// One thread's event loop: timers, file descriptors and, through HttpClient and HttpServer,
+// connections.
 //
 // Room:      warm and cold.
 // Threads:   everything on the thread that calls Run, but Post and Stop, which any thread may call.
@@ -26,7 +27,8 @@ class IoLoop {
 
   // Runs callbacks until Stop.
   void Run();
-  // Runs what is ready and waits at most until `deadline` for more. For tests and the end of a drain.
+  // Runs what is ready and waits at most until `deadline` for more. For tests and the end of a
+  // drain.
   void RunUntil(Time deadline);
   void Stop();
 
@@ -45,8 +47,8 @@ class IoLoop {
     std::unique_ptr<Impl> impl_;
   };
 
-  // An eventfd of this loop: Notify, from any thread, makes the loop call `f` once per wake-up, however
-  // often it was notified meanwhile.
+  // An eventfd of this loop: Notify, from any thread, makes the loop call `f` once per wake-up,
+  // however often it was notified meanwhile.
   class Waker {
    public:
     Waker(IoLoop* loop, std::function<void()> f);

@@ -1,0 +1,95 @@
+// An HTTP/1.1 client for many small calls to one service over kept connections.
+//
+// Room:      warm: a call on a kept connection costs two system calls and no timer.
+// Threads:   the loop's thread.
+// Ownership: a request's body must stay valid until its callback. The client outlives no callback
+// of its
+//            own: it must not be destroyed inside one.
+// Errors:    a call that got no answer ends with HttpResponse::transport: DeadlineExceeded
+// (time-out),
+//            Unavailable (no connection, reset, TLS handshake), NotFound (DNS), Unauthenticated
+//            (the certificate was not accepted), DataLoss (no HTTP, or over a limit), Cancelled
+//            (Close). Redirects are answers like any other.
+// Limits:    16 KiB of answer headers, `body_bytes_max` of answer body, one connection per call in
+// flight.
+//
+// A call on a kept connection that turns out to be closed before the first byte of the answer is
+// sent once more on a new connection. The far side may have acted on the first one, so a call can
+// arrive twice.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/base/time.h"
+#include "engine/http/http_url.h"
+#include "engine/http/io_loop.h"
+
+namespace mobula {
+
+struct HttpRequest {
+  std::string_view method = "POST";
+  std::string target;  // the whole path, with the URL's base
+  // Everything but Host and Content-Length, which the client adds.
+  std::vector<std::pair<std::string, std::string>> headers;
+  std::string_view body;
+  Time deadline = kTimeNever;
+};
+
+struct HttpResponse {
+  absl::Status transport;
+  // A short stable name of what `transport` is about: "timeout", "refused", "unreachable", "reset",
+  // "dns", "tls_verify", "tls_handshake", "garbled", "canceled", "invalid_request". Empty with an
+  // answer.
+  std::string_view fault;
+
+  int status = 0;
+  std::vector<std::pair<std::string, std::string>> headers;
+  std::string body;
+
+  // The first header of that name, in any case; empty when there is none.
+  [[nodiscard]] std::string_view Header(std::string_view name) const noexcept;
+};
+
+using HttpDone = std::function<void(HttpResponse)>;
+
+class HttpClient {
+ public:
+  struct Options {
+    HttpUrl url;
+    std::string ca_file;  // PEM; empty: the system's
+    bool verify = true;
+    size_t body_bytes_max = 1 << 20;
+    size_t idle_connections_max = 64;
+    Duration idle_timeout = std::chrono::seconds(50);
+    Duration connect_timeout = std::chrono::seconds(3);  // per address, while there is another one
+    Duration resolve_ttl = std::chrono::seconds(60);
+  };
+
+  // Fails on a certificate file that cannot be read; does not connect.
+  static absl::StatusOr<std::unique_ptr<HttpClient>> Create(IoLoop* loop, Options options);
+  // Drops the callbacks of calls in flight.
+  ~HttpClient();
+
+  // Calls `done` exactly once, from the loop, never from inside Send.
+  void Send(HttpRequest request, HttpDone done);
+
+  // Ends every call in flight (Cancelled) and every connection.
+  void Close();
+
+  [[nodiscard]] const HttpUrl& url() const noexcept;
+
+ private:
+  class Impl;
+  explicit HttpClient(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace mobula
