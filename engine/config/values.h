@@ -1,0 +1,33 @@
+// Sizes, durations, addresses and URLs as people write them in a configuration.
+//
+// Room: cold.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "engine/base/time.h"
+
+namespace mobula {
+
+// "24MiB", "100MB", "1GiB", "4096". Units: B, kB, KB, MB, GB, TB, KiB, MiB, GiB, TiB.
+std::optional<uint64_t> ParseSize(std::string_view text);
+// In the largest binary unit that divides it: "24MiB".
+std::string FormatSize(uint64_t bytes);
+
+// "250ms", "1s", "2m", "1h"; a unit is always needed.
+std::optional<Duration> ParseDuration(std::string_view text);
+// In the largest unit that divides it: "2m".
+std::string FormatDuration(Duration duration);
+
+// A decimal number without sign, leading blanks or rubbish behind.
+std::optional<uint64_t> ParseNumber(std::string_view text);
+
+// host:port, [v6]:port, :port or name:port with a port from 0 to 65535.
+bool IsListenAddress(std::string_view text);
+// http://host[:port][/path] or https://…, without user, query or fragment.
+bool IsHttpUrl(std::string_view text);
+
+}  // namespace mobula
