@@ -1,0 +1,212 @@
+// Tested by tests/unit/engine/delivery/lane_test.cc.
+#include "engine/delivery/lane.h"
+
+#include <fmt/format.h>
+#include <pthread.h>
+
+#include <algorithm>
+
+#include "engine/base/log.h"
+#include "engine/base/status_macros.h"
+
+namespace mobula {
+namespace {
+
+constexpr Duration kBeat = std::chrono::seconds(1);
+constexpr size_t kErrorCodesMax = 32;
+
+Time Now() { return std::chrono::steady_clock::now(); }
+
+}  // namespace
+
+Lane::Lane(Options options, std::unique_ptr<Exporter> exporter)
+    : options_(std::move(options)),
+      inbox_(&account_, options_.quota, options_.batches_max, options_.producers),
+      delivery_(options_.delivery, &account_),
+      exporter_(std::move(exporter)) {
+  waker_ = std::make_unique<IoLoop::Waker>(&loop_, [this] { Pump(); });
+  timer_ = std::make_unique<IoLoop::Timer>(&loop_);
+  beat_ = std::make_unique<IoLoop::Timer>(&loop_);
+  inbox_.set_notify([this] { waker_->Notify(); });
+}
+
+Lane::~Lane() {
+  if (!thread_.joinable()) return;
+  loop_.Stop();
+  thread_.join();
+}
+
+absl::Status Lane::Start() {
+  if (absl::Status status = exporter_->Start(&loop_); !status.ok()) {
+    return absl::Status(status.code(), fmt::format("backends.{}: {}", options_.name,
+                                                   std::string(status.message())));
+  }
+  thread_ = std::thread([this] { Run(); });
+  return absl::OkStatus();
+}
+
+void Lane::Run() {
+  pthread_setname_np(pthread_self(), fmt::format("lane-{}", options_.name).substr(0, 15).c_str());
+  Beat();
+  loop_.Run();
+}
+
+// Proves once a second that the loop turns.
+void Lane::Beat() {
+  turns_.fetch_add(1, std::memory_order_relaxed);
+  beat_->Set(Now() + kBeat, [this] { Beat(); });
+}
+
+void Lane::Pump() {
+  if (pumping_) return;  // a result that came inside Export is taken up by the loop below
+  pumping_ = true;
+  bool moved = true;
+  while (moved) {
+    const Time now = Now();
+    DeliveryActions actions;
+    moved = false;
+    while (BatchRef batch = inbox_.Pop()) {
+      delivery_.OnBatch(std::move(batch), now, &actions);
+      // Acting often keeps the batches of a fast exporter few.
+      if (!actions.empty()) break;
+    }
+    for (auto& [id, result] : std::exchange(results_, {})) {
+      Note(result);
+      delivery_.OnResult(id, result, now, &actions);
+    }
+    delivery_.OnTimer(now, &actions);
+    moved = !actions.empty();
+    Execute(std::move(actions));
+    moved |= !results_.empty();
+  }
+  pumping_ = false;
+  in_flight_.store(delivery_.calls_in_flight(), std::memory_order_relaxed);
+  window_.store(delivery_.window(), std::memory_order_relaxed);
+  turns_.fetch_add(1, std::memory_order_relaxed);
+  if (drain_deadline_ != kTimeNever && (delivery_.idle() || Now() >= drain_deadline_)) {
+    Finish();
+    return;
+  }
+  const Time at = std::min(delivery_.next_timer(), drain_deadline_);
+  if (at != kTimeNever) timer_->Set(at, [this] { Pump(); });
+}
+
+void Lane::Execute(DeliveryActions actions) {
+  for (const DeliveryActions::Drop& drop : actions.drops) {
+    if (drop.reason != DropReason::kRefused && drop.reason != DropReason::kTooLarge) continue;
+    ForEach(drop.documents, [&](size_t i) {
+      options_.dead_letter(options_.name, DropReasonName(drop.reason), drop.code,
+                           drop.batch->document(i));
+    });
+  }
+  for (const DeliveryActions::Call& call : actions.calls) {
+    exporter_->Export({*call.batch, call.documents, call.deadline, call.attempt},
+                      [this, id = call.id](ExportResult result) {
+                        results_.emplace_back(id, std::move(result));
+                        if (!pumping_) Pump();
+                      });
+  }
+}
+
+// Counts a result and tells people about it; what to do is Delivery's business.
+void Lane::Note(const ExportResult& result) {
+  if (result.verdict == Verdict::kDelivered) {
+    calls_.delivered.Add();
+    bool recovered = false;
+    {
+      absl::MutexLock lock(&mutex_);
+      recovered = health_.failing;
+      if (recovered) health_ = {};
+    }
+    if (recovered) {
+      options_.log->Info("backend_recovered", "the backend takes documents again",
+                         {{"key", options_.name}});
+    }
+    return;
+  }
+  const bool refused = result.verdict == Verdict::kRefused;
+  (refused ? calls_.refused : calls_.failed).Add();
+  {
+    absl::MutexLock lock(&mutex_);
+    if (!refused && result.verdict != Verdict::kTooLarge) {
+      health_ = {true, result.verdict == Verdict::kHold, result.code, result.message};
+    }
+    auto entry = std::find_if(errors_.begin(), errors_.end(),
+                              [&](const auto& e) { return e.first == result.code; });
+    if (entry == errors_.end()) {
+      const std::string code = errors_.size() + 1 < kErrorCodesMax ? result.code : "other";
+      entry = std::find_if(errors_.begin(), errors_.end(),
+                           [&](const auto& e) { return e.first == code; });
+      if (entry == errors_.end()) entry = errors_.insert(errors_.end(), {code, 0});
+    }
+    ++entry->second;
+  }
+  const std::string text =
+      fmt::format("Sending segment batch failed with: {}{}{}", result.code,
+                  result.message.empty() ? "" : ": ", result.message);
+  if (refused) {
+    options_.log->Error("batch_refused", text, {{"key", options_.name}, {"code", result.code}});
+  } else {
+    options_.log->Warn("batch_failed", text, {{"key", options_.name}, {"code", result.code}});
+  }
+}
+
+void Lane::Reopen() {
+  loop_.Post([this] { exporter_->Reopen(); });
+}
+
+void Lane::Drain(Time deadline) {
+  loop_.Post([this, deadline] {
+    drain_deadline_ = deadline;
+    DeliveryActions actions;
+    delivery_.OnDrain(Now(), &actions);
+    pumping_ = true;
+    Execute(std::move(actions));
+    pumping_ = false;
+    Pump();
+  });
+}
+
+// Everything is delivered, or the time is over.
+void Lane::Finish() {
+  drain_deadline_ = kTimeNever;
+  pumping_ = true;  // the results of abandoned calls change nothing any more
+  DeliveryActions actions;
+  while (BatchRef batch = inbox_.Pop()) {
+    DeliveryActions ignored;
+    delivery_.OnBatch(std::move(batch), Now(), &ignored);
+  }
+  delivery_.Abandon(&actions);
+  if (absl::Status status = exporter_->Shutdown(); !status.ok()) {
+    options_.log->Error("backend_shutdown", "the backend did not end cleanly",
+                        {{"key", options_.name}, {"error", std::string(status.message())}});
+  }
+  timer_->Cancel();
+  beat_->Cancel();
+  finished_.store(true, std::memory_order_release);
+  loop_.Stop();
+}
+
+bool Lane::Join(Time deadline) {
+  while (!finished() && Now() < deadline) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  if (!finished()) {
+    const uint64_t held = account_.held.value();
+    account_.Drop(DropReason::kShutdown, held);
+    account_.held.Sub(held);
+    return false;
+  }
+  if (thread_.joinable()) thread_.join();
+  return true;
+}
+
+Lane::Health Lane::health() const {
+  absl::MutexLock lock(&mutex_);
+  return health_;
+}
+
+std::vector<std::pair<std::string, uint64_t>> Lane::errors() const {
+  absl::MutexLock lock(&mutex_);
+  return errors_;
+}
+
+}  // namespace mobula

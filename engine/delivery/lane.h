@@ -1,0 +1,123 @@
+// One backend at work: its thread, its inbox, its Delivery and its exporter. Lanes know nothing of each
+// other: one that hangs, hangs alone.
+//
+// Room:      warm.
+// Lifecycle: made, Start (exporter started, thread running), Drain, Join, destroyed. The app makes and ends
+//            lanes; workers only see the inbox.
+// Threads:   the lane's own thread runs everything but the methods below, which any thread may call.
+// Errors:    Start fails with what the exporter says; afterwards failures are counted, logged and retried.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "engine/delivery/delivery.h"
+#include "engine/queue/lane_inbox.h"
+#include "engine/http/io_loop.h"
+
+namespace mobula {
+
+class Log;
+
+class Lane {
+ public:
+  struct Options {
+    std::string name;
+    Delivery::Options delivery;
+    size_t quota = 0;        // bytes of batches, queued and held
+    size_t batches_max = 0;  // that the pool can issue
+    size_t producers = 1;
+    Log* log = nullptr;
+    // Told of every document the far side refused for good. Called on the lane's thread.
+    std::function<void(std::string_view lane, std::string_view reason, std::string_view code,
+                       std::string_view document)>
+        dead_letter;
+  };
+
+  // What the health page and the status line say of a lane.
+  struct Health {
+    bool failing = false;   // the last call failed
+    bool degraded = false;  // and only somebody's help mends it
+    std::string code;       // of the last failure
+    std::string message;
+  };
+
+  struct CallCounters {
+    SharedCounter delivered;  // calls that the far side took
+    SharedCounter failed;     // to be sent again
+    SharedCounter refused;    // final
+  };
+
+  Lane(Options options, std::unique_ptr<Exporter> exporter);
+  ~Lane();
+  Lane(const Lane&) = delete;
+  Lane& operator=(const Lane&) = delete;
+
+  absl::Status Start();
+
+  [[nodiscard]] const std::string& name() const { return options_.name; }
+  [[nodiscard]] LaneInbox& inbox() { return inbox_; }
+  [[nodiscard]] size_t quota() const { return options_.quota; }
+  [[nodiscard]] const LaneAccount& account() const { return account_; }
+  [[nodiscard]] const CallCounters& calls() const { return calls_; }
+  [[nodiscard]] size_t calls_in_flight() const { return in_flight_.load(std::memory_order_relaxed); }
+  [[nodiscard]] int window() const { return window_.load(std::memory_order_relaxed); }
+  [[nodiscard]] Health health() const;
+  // Failed calls by code, at most 32 codes; what is more is "other".
+  [[nodiscard]] std::vector<std::pair<std::string, uint64_t>> errors() const;
+  // Grows while the lane's loop turns; a loop that hangs inside an exporter stands still.
+  [[nodiscard]] uint64_t turns() const { return turns_.load(std::memory_order_relaxed); }
+
+  // SIGHUP.
+  void Reopen();
+  // No more batches will come: ends the thread when all is delivered, or gives up at `deadline`, counting
+  // what is left as shutdown. REQUIRES: Start; the workers have ended.
+  void Drain(Time deadline);
+  // The drain is over.
+  [[nodiscard]] bool finished() const { return finished_.load(std::memory_order_acquire); }
+  // Waits for the thread until `deadline`. False when the exporter hangs: the thread still runs, the lane
+  // must not be destroyed, and what it held is counted as dropped from here.
+  [[nodiscard]] bool Join(Time deadline);
+
+ private:
+  void Run();
+  void Pump();
+  void Execute(DeliveryActions actions);
+  void Note(const ExportResult& result);
+  void Finish();
+  void Beat();
+
+  const Options options_;
+  LaneAccount account_;
+  LaneInbox inbox_;
+  CallCounters calls_;
+  std::atomic<size_t> in_flight_{0};
+  std::atomic<int> window_{0};
+  std::atomic<uint64_t> turns_{0};
+  std::atomic<bool> finished_{false};
+
+  // The lane's thread only.
+  IoLoop loop_;
+  Delivery delivery_;
+  std::unique_ptr<Exporter> exporter_;
+  std::vector<std::pair<CallId, ExportResult>> results_;
+  bool pumping_ = false;
+  Time drain_deadline_ = kTimeNever;
+  std::unique_ptr<IoLoop::Waker> waker_;
+  std::unique_ptr<IoLoop::Timer> timer_;
+  std::unique_ptr<IoLoop::Timer> beat_;
+
+  mutable absl::Mutex mutex_;
+  Health health_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::pair<std::string, uint64_t>> errors_ ABSL_GUARDED_BY(mutex_);
+
+  std::thread thread_;
+};
+
+}  // namespace mobula

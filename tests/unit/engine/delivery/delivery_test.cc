@@ -1,0 +1,351 @@
+#include "engine/delivery/delivery.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+#include <set>
+#include <string>
+
+#include "engine/batch/batch_builder.h"
+
+namespace mobula {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+class DeliveryTest : public ::testing::Test {
+ protected:
+  static constexpr Time kStart{seconds(1000)};
+
+  std::unique_ptr<BlockPool> pool_ = *BlockPool::Create(8 << 20);
+  LaneAccount account_;
+  Delivery::Options options_;
+  std::unique_ptr<Delivery> delivery_;
+  DeliveryActions actions_;
+
+  void SetUp() override { Make(); }
+  void Make() { delivery_ = std::make_unique<Delivery>(options_, &account_); }
+
+  BatchRef MakeBatch(size_t documents, const std::string& text = "doc") {
+    BatchBuilder builder(pool_.get(), {64, seconds(1)});
+    for (size_t i = 0; i < documents; ++i) {
+      EXPECT_TRUE(builder.Add(text, DocumentKind::kJson, RejectReason::kNone, kStart));
+    }
+    return builder.Close();
+  }
+  // As the inbox does it.
+  void Arrive(size_t documents, Time now = kStart) {
+    BatchRef batch = MakeBatch(documents);
+    account_.entered.Add(documents);
+    account_.held.Add(documents);
+    account_.held_bytes.Add(batch->cost());
+    delivery_->OnBatch(std::move(batch), now, &actions_);
+  }
+  std::vector<DeliveryActions::Call> TakeCalls() { return std::exchange(actions_.calls, {}); }
+  std::vector<DeliveryActions::Drop> TakeDrops() { return std::exchange(actions_.drops, {}); }
+  void Answer(CallId id, const ExportResult& result, Time now = kStart) {
+    delivery_->OnResult(id, result, now, &actions_);
+  }
+  static ExportResult Result(Verdict verdict, std::string code = "") {
+    ExportResult r;
+    r.verdict = verdict;
+    r.code = std::move(code);
+    return r;
+  }
+  void ExpectBalanced() {
+    EXPECT_EQ(account_.entered.value(),
+              account_.delivered.value() + account_.dropped_total() + account_.held.value());
+    EXPECT_EQ(account_.held.value(), delivery_->CountHeld());
+  }
+  [[nodiscard]] uint64_t Dropped(DropReason reason) const {
+    return account_.dropped[static_cast<size_t>(reason)].value();
+  }
+};
+
+TEST_F(DeliveryTest, SendsABatchAtOnceAndGivesItsMemoryBackWhenDelivered) {
+  Arrive(3);
+  auto calls = TakeCalls();
+  ASSERT_EQ(calls.size(), 1U);
+  EXPECT_EQ(calls[0].documents, 7U);
+  EXPECT_EQ(calls[0].attempt, 1);
+  EXPECT_EQ(calls[0].deadline, kStart + options_.timeout);
+  ExpectBalanced();
+  Answer(calls[0].id, {});
+  calls.clear();
+  EXPECT_EQ(account_.delivered.value(), 3U);
+  EXPECT_TRUE(delivery_->idle());
+  EXPECT_EQ(account_.held_bytes.value(), 0U);
+  EXPECT_EQ(pool_->bytes_used(), 0U);
+  ExpectBalanced();
+}
+
+TEST_F(DeliveryTest, RetriesAfterARestWithOneCallAtATime) {
+  for (int i = 0; i < 4; ++i) Arrive(1);
+  auto calls = TakeCalls();
+  ASSERT_EQ(calls.size(), 4U);
+  for (const auto& call : calls) Answer(call.id, Result(Verdict::kRetry, "http_503"));
+  EXPECT_TRUE(TakeCalls().empty());
+  EXPECT_TRUE(delivery_->failing());
+  const Time next = delivery_->next_timer();
+  EXPECT_GE(next, kStart + options_.backoff_min / 2);
+  EXPECT_LE(next, kStart + options_.backoff_min);
+  delivery_->OnTimer(next, &actions_);
+  calls = TakeCalls();
+  ASSERT_EQ(calls.size(), 1U) << "one call asks whether the far side is back";
+  EXPECT_EQ(calls[0].attempt, 2);
+  EXPECT_EQ(delivery_->next_timer(), kTimeNever);
+  Answer(calls[0].id, {}, next);
+  EXPECT_EQ(TakeCalls().size(), 3U);
+  EXPECT_FALSE(delivery_->failing());
+  ExpectBalanced();
+}
+
+TEST_F(DeliveryTest, RestsLongerWithEveryFailureUpToTheCap) {
+  Arrive(1);
+  Time now = kStart;
+  Duration last{};
+  for (int i = 0; i < 12; ++i) {
+    auto calls = TakeCalls();
+    ASSERT_EQ(calls.size(), 1U);
+    Answer(calls[0].id, Result(Verdict::kRetry), now);
+    last = delivery_->next_timer() - now;
+    EXPECT_LE(last, options_.backoff_max);
+    now += last;
+    delivery_->OnTimer(now, &actions_);
+  }
+  EXPECT_GE(last, options_.backoff_max / 2);
+  EXPECT_EQ(account_.dropped_total(), 0U);
+}
+
+TEST_F(DeliveryTest, HonoursRetryAfter) {
+  Arrive(1);
+  ExportResult throttled = Result(Verdict::kThrottled, "ThrottledException");
+  throttled.retry_after = seconds(30);
+  Answer(TakeCalls()[0].id, throttled);
+  EXPECT_GE(delivery_->next_timer(), kStart + seconds(30));
+}
+
+TEST_F(DeliveryTest, CallsThatFailTogetherAreOneFailure) {
+  for (int i = 0; i < 8; ++i) Arrive(1);
+  for (const auto& call : TakeCalls()) Answer(call.id, Result(Verdict::kThrottled));
+  EXPECT_LE(delivery_->next_timer(), kStart + options_.backoff_min);
+  EXPECT_EQ(delivery_->window(), 5) << "8 x 0.7, once";
+}
+
+TEST_F(DeliveryTest, WindowGrowsByOnePerCleanWindowThatWasFull) {
+  for (int i = 0; i < 100; ++i) Arrive(1);
+  std::vector<DeliveryActions::Call> open = TakeCalls();
+  EXPECT_EQ(open.size(), 8U);
+  for (int i = 0; i < 8; ++i) {
+    Answer(open.back().id, {});
+    open.pop_back();
+    for (auto& call : TakeCalls()) open.push_back(std::move(call));
+  }
+  EXPECT_EQ(delivery_->window(), 9);
+}
+
+TEST_F(DeliveryTest, WindowStaysWhenNothingWaits) {
+  for (int i = 0; i < 100; ++i) {
+    Arrive(1);
+    Answer(TakeCalls()[0].id, {});
+  }
+  EXPECT_EQ(delivery_->window(), 8);
+}
+
+TEST_F(DeliveryTest, NeverPassesTheConfiguredConcurrency) {
+  options_.concurrency = 2;
+  Make();
+  for (int i = 0; i < 50; ++i) Arrive(1);
+  std::vector<DeliveryActions::Call> open = TakeCalls();
+  for (int i = 0; i < 48; ++i) {
+    ASSERT_EQ(open.size(), 2U);
+    Answer(open.front().id, {});
+    open.erase(open.begin());
+    for (auto& call : TakeCalls()) open.push_back(std::move(call));
+  }
+}
+
+TEST_F(DeliveryTest, BoundsTheBytesInFlight) {
+  options_.in_flight_bytes = 3 * 4096;
+  Make();
+  for (int i = 0; i < 6; ++i) Arrive(1);
+  EXPECT_EQ(TakeCalls().size(), 3U);
+  // A single batch over the bound still goes, alone.
+  options_.in_flight_bytes = 1;
+  Make();
+  Arrive(1);
+  Arrive(1);
+  EXPECT_EQ(TakeCalls().size(), 1U);
+}
+
+TEST_F(DeliveryTest, RetriesThrottledDocumentsAloneAndDropsRefusedOnes) {
+  Arrive(5);
+  ExportResult result;
+  result.documents = {{1, Verdict::kThrottled, "ThrottledException"}, {3, Verdict::kRefused, "InvalidId"}};
+  Answer(TakeCalls()[0].id, result);
+  EXPECT_EQ(account_.delivered.value(), 3U);
+  EXPECT_EQ(Dropped(DropReason::kRefused), 1U);
+  const auto drops = TakeDrops();
+  ASSERT_EQ(drops.size(), 1U);
+  EXPECT_EQ(drops[0].documents, 8U);
+  EXPECT_EQ(drops[0].code, "InvalidId");
+  EXPECT_TRUE(TakeCalls().empty());
+  ExpectBalanced();
+  // Other batches go on meanwhile.
+  Arrive(1);
+  EXPECT_EQ(TakeCalls().size(), 1U);
+  const Time later = delivery_->next_timer();
+  delivery_->OnTimer(later, &actions_);
+  const auto calls = TakeCalls();
+  ASSERT_EQ(calls.size(), 1U);
+  EXPECT_EQ(calls[0].documents, 2U);
+  EXPECT_EQ(calls[0].attempt, 2);
+}
+
+TEST_F(DeliveryTest, SplitsWhatIsTooLargeDownToTheOne) {
+  Arrive(5);
+  int sent = 0;
+  for (auto calls = TakeCalls(); !calls.empty(); calls = TakeCalls()) {
+    for (const auto& call : calls) {
+      ++sent;
+      const bool has_large = (call.documents & 4) != 0;
+      Answer(call.id, has_large ? Result(Verdict::kTooLarge, "http_413") : ExportResult{});
+    }
+  }
+  EXPECT_EQ(account_.delivered.value(), 4U);
+  EXPECT_EQ(Dropped(DropReason::kTooLarge), 1U);
+  EXPECT_EQ(TakeDrops().at(0).documents, 4U);
+  EXPECT_LE(sent, 9);
+  ExpectBalanced();
+  EXPECT_TRUE(delivery_->idle());
+}
+
+TEST_F(DeliveryTest, SendsTheRestOfAPartlyTakenCallAtOnce) {
+  Arrive(4);
+  ExportResult part;
+  part.taken = 3;
+  Answer(TakeCalls()[0].id, part);
+  EXPECT_EQ(account_.delivered.value(), 2U);
+  const auto calls = TakeCalls();
+  ASSERT_EQ(calls.size(), 1U);
+  EXPECT_EQ(calls[0].documents, 12U);
+  EXPECT_EQ(calls[0].attempt, 1);
+  ExpectBalanced();
+}
+
+TEST_F(DeliveryTest, FinalRefusalDropsTheBatchAndGoesOn) {
+  Arrive(3);
+  Answer(TakeCalls()[0].id, Result(Verdict::kRefused, "InvalidRequestException"));
+  EXPECT_EQ(Dropped(DropReason::kRefused), 3U);
+  EXPECT_FALSE(delivery_->failing());
+  Arrive(1);
+  EXPECT_EQ(TakeCalls().size(), 1U);
+}
+
+TEST_F(DeliveryTest, HoldIsDegradedUntilACallPasses) {
+  Arrive(1);
+  Answer(TakeCalls()[0].id, Result(Verdict::kHold, "AccessDeniedException"));
+  EXPECT_TRUE(delivery_->degraded());
+  const Time next = delivery_->next_timer();
+  delivery_->OnTimer(next, &actions_);
+  Answer(TakeCalls()[0].id, {}, next);
+  EXPECT_FALSE(delivery_->degraded());
+}
+
+TEST_F(DeliveryTest, OverQuotaDropsTheOldestWaitingNeverThoseInFlight) {
+  options_.quota = 10 * 4096;
+  options_.concurrency = 1;
+  Make();
+  for (int i = 0; i < 20; ++i) Arrive(1);
+  EXPECT_EQ(Dropped(DropReason::kBufferFull), 10U);
+  EXPECT_EQ(delivery_->CountHeld(), 10U);
+  EXPECT_EQ(delivery_->calls_in_flight(), 1U);
+  const auto calls = TakeCalls();
+  Answer(calls[0].id, {});
+  EXPECT_EQ(account_.delivered.value(), 1U) << "the first one, which was in flight";
+  ExpectBalanced();
+}
+
+TEST_F(DeliveryTest, AbandonCountsEverythingAndIgnoresLateAnswers) {
+  Arrive(2);
+  const auto calls = TakeCalls();
+  Answer(calls[0].id, Result(Verdict::kRetry));
+  Arrive(3);
+  delivery_->Abandon(&actions_);
+  EXPECT_EQ(Dropped(DropReason::kShutdown), 5U);
+  EXPECT_TRUE(delivery_->idle());
+  Answer(calls[0].id, {});
+  EXPECT_EQ(account_.delivered.value(), 0U);
+  ExpectBalanced();
+}
+
+TEST_F(DeliveryTest, DrainingShortensARest) {
+  options_.backoff_min = seconds(5);
+  Make();
+  Arrive(1);
+  Answer(TakeCalls()[0].id, Result(Verdict::kRetry));
+  EXPECT_GT(delivery_->next_timer(), kStart + seconds(2));
+  delivery_->OnDrain(kStart, &actions_);
+  EXPECT_LE(delivery_->next_timer(), kStart + seconds(1));
+}
+
+// Random answers, on a clock of its own: whatever happens, the ledger balances after every step, every
+// document ends delivered or dropped, and nothing is delivered twice without a failed call before it.
+TEST_F(DeliveryTest, BalancesUnderRandomAnswers) {
+  for (unsigned seed = 1; seed <= 100; ++seed) {
+    SCOPED_TRACE(seed);
+    std::mt19937 random(seed);
+    account_.~LaneAccount();
+    new (&account_) LaneAccount();
+    options_.seed = seed;
+    options_.quota = (2 + random() % 60) * 4096;
+    options_.in_flight_bytes = (1 + random() % 20) * 4096;
+    options_.concurrency = static_cast<int>(random() % 5);
+    Make();
+    Time now = kStart;
+    std::map<CallId, DocumentSet> open;
+    const auto collect = [&] {
+      for (const auto& call : TakeCalls()) {
+        ASSERT_NE(call.documents, 0U);
+        open[call.id] = call.documents;
+      }
+      TakeDrops();
+    };
+    for (int step = 0; step < 400 || !delivery_->idle(); ++step) {
+      ASSERT_LT(step, 20000) << "the lane never became idle";
+      const bool calm = step >= 400;
+      if (!calm && random() % 2 == 0) Arrive(1 + random() % 64, now);
+      collect();
+      if (!open.empty() && (calm || random() % 2 == 0)) {
+        auto it = std::next(open.begin(), static_cast<long>(random() % open.size()));
+        const CallId id = it->first;
+        const DocumentSet documents = it->second;
+        open.erase(it);
+        ExportResult result = Result(static_cast<Verdict>(calm ? 0 : random() % 6));
+        if (!calm && random() % 4 == 0) result.taken = documents & (uint64_t{random()} << 32 | random());
+        if (result.verdict == Verdict::kDelivered && !calm) {
+          ForEach(documents, [&](size_t i) {
+            if (random() % 8 != 0) return;
+            result.documents.push_back(
+                {static_cast<uint8_t>(i), static_cast<Verdict>(random() % 6), "x"});
+          });
+        }
+        Answer(id, result, now);
+      } else {
+        const Time timer = delivery_->next_timer();
+        now = timer != kTimeNever && timer > now ? timer : now + milliseconds(5);
+        delivery_->OnTimer(now, &actions_);
+      }
+      collect();
+      ExpectBalanced();
+      ASSERT_FALSE(HasFailure());
+    }
+    EXPECT_EQ(account_.held_bytes.value(), 0U);
+    EXPECT_EQ(pool_->bytes_used(), 0U);
+  }
+}
+
+}  // namespace
+}  // namespace mobula
