@@ -1,0 +1,57 @@
+// Where a worker's datagrams come from: recvmmsg or io_uring, equals behind this.
+//
+// Room:      hot. One virtual call per burst, never per datagram.
+// Lifecycle: made and opened by the worker's own thread, used by it only, destroyed by it.
+// Threads:   the worker's; only Wake may be called by another.
+// Ownership: the sockets stay the caller's. Datagrams point into the source's slots and die with Recycle.
+// Limits:    128 slots of 64 KiB (64 with recvmmsg); a datagram is whole or marked truncated.
+#pragma once
+
+#include <netinet/in.h>
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/base/time.h"
+#include "engine/config/config.h"
+
+namespace mobula {
+
+struct Datagram {
+  const char* data;         // kScanPadding bytes behind it are readable
+  uint32_t size;            // bytes received; the payload's own size even when truncated
+  bool truncated;
+  const sockaddr* source;   // null when the kernel gave none
+};
+
+class DatagramSource {
+ public:
+  static constexpr size_t kSlots = 128;
+  static constexpr size_t kSlotBytes = 65536;
+
+  virtual ~DatagramSource() = default;
+
+  // Blocks until a datagram may be there, Wake was called, or `timeout` is over.
+  virtual void Wait(Duration timeout) noexcept = 0;
+  // Takes what the kernel holds, at most `out.size()` (kSlots is enough); 0 when it holds nothing now.
+  // REQUIRES: Recycle was called since the last Receive.
+  virtual size_t Receive(std::span<Datagram> out) noexcept = 0;
+  // Gives the slots of the last Receive back.
+  virtual void Recycle() noexcept = 0;
+  // Ends a Wait. Any thread.
+  virtual void Wake() noexcept = 0;
+};
+
+// Opens the engine's source over `sockets`, on the calling thread. kAuto is not allowed here: see ChooseEngine.
+absl::StatusOr<std::unique_ptr<DatagramSource>> OpenDatagramSource(ReceiveEngine engine,
+                                                                   std::vector<int> sockets);
+
+// What `wanted` means on this kernel: kAuto is io_uring where one real receive through a ring completes,
+// else recvmmsg with the reason in `why`. Asking for io_uring where it cannot work is an error.
+absl::StatusOr<ReceiveEngine> ChooseEngine(ReceiveEngine wanted, std::string* why);
+
+std::string_view ReceiveEngineName(ReceiveEngine engine) noexcept;
+
+}  // namespace mobula

@@ -1,0 +1,13 @@
+// The two implementations of DatagramSource, for this folder only.
+#pragma once
+
+#include "engine/receive/datagram_source.h"
+
+namespace mobula {
+
+absl::StatusOr<std::unique_ptr<DatagramSource>> OpenRecvmmsgSource(std::vector<int> sockets);
+
+// Unavailable when this kernel, or the sandbox around us, refuses io_uring or lacks what we need of it.
+absl::StatusOr<std::unique_ptr<DatagramSource>> OpenUringSource(std::vector<int> sockets);
+
+}  // namespace mobula

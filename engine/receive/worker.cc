@@ -1,0 +1,265 @@
+// Tested by tests/unit/engine/receive/worker_test.cc and hot_room_test.cc.
+#include "engine/receive/worker.h"
+
+#include <arpa/inet.h>
+#include <sys/prctl.h>
+#include <time.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "engine/receive/udp_sockets.h"
+
+namespace mobula {
+namespace {
+
+constexpr Duration kIdleWait = std::chrono::seconds(1);
+constexpr Duration kDropsEvery = std::chrono::seconds(1);
+constexpr uint64_t kDrainMax = 64 * DatagramSource::kSlots;
+
+Time Now() noexcept { return std::chrono::steady_clock::now(); }
+
+void Sleep(Duration d) noexcept {
+  const timespec span{d / std::chrono::seconds(1), (d % std::chrono::seconds(1)).count()};
+  (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &span, nullptr);
+}
+
+// The sender's address as filters and logs write it, IPv4-mapped ones as IPv4. `out` holds 48 bytes.
+std::string_view SourceText(const sockaddr* source, char* out) noexcept {
+  out[0] = '\0';
+  if (source == nullptr) return {};
+  if (source->sa_family == AF_INET) {
+    sockaddr_in a;
+    std::memcpy(&a, source, sizeof a);
+    inet_ntop(AF_INET, &a.sin_addr, out, 48);
+  } else if (source->sa_family == AF_INET6) {
+    sockaddr_in6 a;
+    std::memcpy(&a, source, sizeof a);
+    if (IN6_IS_ADDR_V4MAPPED(&a.sin6_addr)) {
+      inet_ntop(AF_INET, &a.sin6_addr.s6_addr[12], out, 48);
+    } else {
+      inet_ntop(AF_INET6, &a.sin6_addr, out, 48);
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+// The way into one lane, shared by all of this worker's routes that lead there.
+struct Worker::Exit {
+  explicit Exit(LaneInbox* i) : inbox(i), producer(i->MakeProducer()) {}
+  LaneInbox* inbox;
+  LaneInbox::Producer producer;
+};
+
+// The open batch of one route and the ways out of it.
+struct Worker::Route {
+  Route(BlockPool* pool, BatchBuilder::Limits limits) : builder(pool, limits) {}
+
+  BatchBuilder builder;
+  std::vector<Exit*> exits;
+};
+
+Worker::Worker(Options options)
+    : options_(std::move(options)), scanner_(options_.validate), pacer_(options_.queue_bytes) {
+  for (LaneInbox* const inbox : options_.lanes) exits_.push_back(std::make_unique<Exit>(inbox));
+  for (size_t r = 0; r < options_.router->size(); ++r) {
+    auto route = std::make_unique<Route>(options_.pool, options_.batch);
+    for (const size_t lane : options_.router->lanes(r)) route->exits.push_back(exits_[lane].get());
+    routes_.push_back(std::move(route));
+  }
+  if (options_.dead_letter != nullptr) {
+    exits_.push_back(std::make_unique<Exit>(options_.dead_letter));
+    auto route = std::make_unique<Route>(options_.pool, options_.batch);
+    route->exits.push_back(exits_.back().get());
+    routes_.push_back(std::move(route));
+  }
+}
+
+Worker::~Worker() = default;
+
+absl::Status Worker::Run() {
+  absl::StatusOr<std::unique_ptr<DatagramSource>> source =
+      OpenDatagramSource(options_.engine, options_.sockets);
+  engine_.store(options_.engine, std::memory_order_relaxed);
+  if (!source.ok() && options_.engine == ReceiveEngine::kIoUring) {
+    source = OpenDatagramSource(ReceiveEngine::kRecvmmsg, options_.sockets);
+    engine_.store(ReceiveEngine::kRecvmmsg, std::memory_order_relaxed);
+  }
+  if (!source.ok()) return source.status();
+  // The default lets the kernel end a sleep 50 us late; a paced loop has no use for more precision.
+  prctl(PR_SET_TIMERSLACK, 50'000UL);
+  owned_source_ = *std::move(source);
+  source_.store(owned_source_.get(), std::memory_order_release);
+  Serve(owned_source_.get());
+  return absl::OkStatus();
+}
+
+void Worker::Stop() noexcept {
+  stop_.store(true, std::memory_order_release);
+  if (DatagramSource* const source = source_.load(std::memory_order_acquire)) source->Wake();
+}
+
+void Worker::Serve(DatagramSource* source) {
+  Time drops_due = Now() + kDropsEvery;
+  while (!stop_.load(std::memory_order_acquire)) {
+    Time now = Now();
+    uint64_t bytes = 0;
+    const uint64_t datagrams = Drain(source, now, &bytes);
+    now = Now();
+    CloseDue(now);
+    const Duration pause = pacer_.Next(now, datagrams, bytes);
+    stats_.rate.Set(static_cast<uint64_t>(pacer_.rate()));
+    stats_.turns.Add();
+    if (now >= drops_due) {
+      CountKernelDrops();
+      drops_due = now + kDropsEvery;
+    }
+    if (datagrams >= kDrainMax) continue;  // a flood: there is more
+    if (pause > Duration::zero()) {
+      Sleep(pause);
+    } else {
+      const Time due = NextDue();
+      source->Wait(due == kTimeNever ? kIdleWait : std::clamp<Duration>(due - now, Duration::zero(), kIdleWait));
+    }
+    stats_.wakeups.Add();
+  }
+  // What the kernel has already taken is ours to deliver; what comes later is not.
+  for (const int fd : options_.sockets) StopArrivals(fd);
+  const Time give_up = Now() + std::chrono::seconds(2);
+  for (int dry = 0; dry < 3 && Now() < give_up;) {
+    uint64_t bytes = 0;
+    dry = Drain(source, Now(), &bytes) == 0 ? dry + 1 : 0;
+  }
+  CountKernelDrops();
+  for (const auto& route : routes_) Close(route.get());
+}
+
+// Empties the sockets; answers how many datagrams there were.
+uint64_t Worker::Drain(DatagramSource* source, Time now, uint64_t* bytes) {
+  std::array<Datagram, DatagramSource::kSlots> datagrams;
+  uint64_t sum = 0;
+  while (const size_t got = source->Receive(datagrams)) {
+    for (size_t i = 0; i < got; ++i) {
+      Take(datagrams[i], now);
+      *bytes += datagrams[i].size;
+    }
+    source->Recycle();
+    sum += got;
+    // Under a flood that never ends the clock must still be read and old batches closed.
+    if (sum >= kDrainMax) return sum;
+  }
+  source->Recycle();
+  return sum;
+}
+
+void Worker::Take(const Datagram& datagram, Time now) noexcept {
+  stats_.datagrams.Add();
+  stats_.bytes.Add(datagram.size);
+  if (datagram.truncated) {
+    Reject(RejectReason::kTruncated, datagram, {}, now);
+    return;
+  }
+  const std::string_view whole(datagram.data, datagram.size);
+  const Frame frame = framing_.Split(whole);
+  if (frame.reject != RejectReason::kNone) {
+    Reject(frame.reject, datagram, whole, now);
+    return;
+  }
+  const ScanResult scan = scanner_.Scan(frame.body);
+  if (scan.reject != RejectReason::kNone) {
+    Reject(scan.reject, datagram, frame.body, now);
+    return;
+  }
+  stats_.accepted.Add();
+  if (scan.utf8_repaired) stats_.utf8_repaired.Add();
+  if (scan.kind == DocumentKind::kUnscanned) stats_.unscanned.Add();
+  if (scan.kind == DocumentKind::kOtlp) stats_.otlp.Add();
+
+  FilterSubject subject{&scanner_, {}};
+  char text[48];
+  if (options_.router->needs_source()) subject.source = SourceText(datagram.source, text);
+  const size_t route = options_.router->Match(scan.kind, subject);
+  if (route == Router::kNoRoute || options_.router->lanes(route).empty()) {
+    stats_.filtered.Add();
+    return;
+  }
+  stats_.open.Add();
+  Append(routes_[route].get(), scan.document, scan.kind, RejectReason::kNone, now);
+}
+
+void Worker::Reject(RejectReason reason, const Datagram& datagram, std::string_view document,
+                    Time now) noexcept {
+  stats_.rejected[static_cast<size_t>(reason)].Add();
+  if (options_.dead_letter != nullptr && !document.empty()) {
+    Append(routes_.back().get(), document, DocumentKind::kRejected, reason, now);
+  }
+  const uint32_t written = samples_written_.load(std::memory_order_relaxed);
+  if (written - samples_read_.load(std::memory_order_acquire) >= kSamples) return;
+  RejectSample& sample = samples_[written % kSamples];
+  sample.reason = reason;
+  sample.size = datagram.size;
+  sample.length = static_cast<uint16_t>(std::min<size_t>(datagram.size, RejectSample::kBytes));
+  std::memcpy(sample.bytes.data(), datagram.data, sample.length);
+  (void)SourceText(datagram.source, sample.source.data());
+  samples_written_.store(written + 1, std::memory_order_release);
+}
+
+bool Worker::TakeSample(RejectSample* sample) noexcept {
+  const uint32_t read = samples_read_.load(std::memory_order_relaxed);
+  if (read == samples_written_.load(std::memory_order_acquire)) return false;
+  *sample = samples_[read % kSamples];
+  samples_read_.store(read + 1, std::memory_order_release);
+  return true;
+}
+
+void Worker::Append(Route* route, std::string_view document, DocumentKind kind, RejectReason reason,
+                    Time now) noexcept {
+  if (!route->builder.Add(document, kind, reason, now)) {
+    Close(route);
+    const bool added = route->builder.Add(document, kind, reason, now);
+    DCHECK(added);
+    (void)added;
+  }
+  if (route->builder.full()) Close(route);
+}
+
+void Worker::Close(Route* route) noexcept {
+  if (route->builder.empty()) return;
+  const size_t documents = route->builder.size();
+  const bool dead_letters =
+      options_.dead_letter != nullptr && route == routes_.back().get();
+  const BatchRef batch = route->builder.Close();
+  for (Exit* const exit : route->exits) {
+    if (batch) {
+      exit->inbox->Push(&exit->producer, batch.Share());
+    } else {
+      exit->inbox->Lose(documents);
+    }
+  }
+  if (dead_letters) return;
+  stats_.batches.Add();
+  stats_.routed.Add(documents);
+  stats_.open.Set(stats_.open.value() - documents);
+}
+
+void Worker::CloseDue(Time now) noexcept {
+  for (const auto& route : routes_) {
+    if (route->builder.due() <= now) Close(route.get());
+  }
+}
+
+Time Worker::NextDue() const noexcept {
+  Time due = kTimeNever;
+  for (const auto& route : routes_) due = std::min(due, route->builder.due());
+  return due;
+}
+
+void Worker::CountKernelDrops() noexcept {
+  uint64_t sum = 0;
+  for (const int fd : options_.sockets) sum += KernelDrops(fd);
+  stats_.kernel_drops.Set(sum);
+}
+
+}  // namespace mobula
