@@ -1,0 +1,126 @@
+// Tested by tests/unit/engine/aws/credentials_test.cc.
+#include "engine/aws/shared_profile.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "absl/strings/ascii.h"
+#include "engine/base/status_macros.h"
+#include "engine/base/unique_fd.h"
+
+namespace mobula {
+namespace {
+
+constexpr size_t kFileBytesMax = 1 << 20;
+
+absl::StatusOr<std::string> ReadFile(const std::string& path) {
+  const auto failed = [&path](int error) {
+    return absl::FailedPreconditionError(
+        fmt::format("cannot read {}: {}", path, std::strerror(error)));
+  };
+  if (path.empty()) return std::string();
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!fd.valid()) {
+    if (errno == ENOENT || errno == ENOTDIR) return std::string();
+    return failed(errno);
+  }
+  std::string text(kFileBytesMax + 1, '\0');
+  size_t size = 0;
+  while (size < text.size()) {
+    const ssize_t got = ::read(fd.get(), text.data() + size, text.size() - size);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return failed(errno);
+    if (got == 0) break;
+    size += static_cast<size_t>(got);
+  }
+  if (size > kFileBytesMax) return failed(EFBIG);
+  text.resize(size);
+  return text;
+}
+
+std::string_view Trim(std::string_view text) {
+  while (!text.empty() && absl::ascii_isspace(static_cast<unsigned char>(text.front()))) {
+    text.remove_prefix(1);
+  }
+  while (!text.empty() && absl::ascii_isspace(static_cast<unsigned char>(text.back()))) {
+    text.remove_suffix(1);
+  }
+  return text;
+}
+
+// The value of a setting, without a comment behind it: " #" or " ;".
+std::string_view WithoutComment(std::string_view value) {
+  for (size_t i = 1; i < value.size(); ++i) {
+    if ((value[i] == '#' || value[i] == ';') && (value[i - 1] == ' ' || value[i - 1] == '\t')) {
+      return Trim(value.substr(0, i));
+    }
+  }
+  return value;
+}
+
+}  // namespace
+
+SharedProfile::Paths SharedProfile::FindPaths(const Environment& environment) {
+  const std::optional<std::string> home = environment("HOME");
+  const auto find = [&](std::string_view variable, std::string_view standard) {
+    std::string path = environment(variable).value_or("");
+    if (path.starts_with("~/") && home) path = *home + path.substr(1);
+    if (path.empty() && home) path = fmt::format("{}/.aws/{}", *home, standard);
+    return path;
+  };
+  return {find("AWS_SHARED_CREDENTIALS_FILE", "credentials"), find("AWS_CONFIG_FILE", "config")};
+}
+
+std::string SharedProfile::FindName(const std::string& configured, const Environment& environment) {
+  if (!configured.empty()) return configured;
+  if (const auto name = environment("AWS_PROFILE")) return *name;
+  return environment("AWS_DEFAULT_PROFILE").value_or("default");
+}
+
+absl::StatusOr<SharedProfile> SharedProfile::Load(const Paths& paths, const std::string& name) {
+  SharedProfile profile;
+  ASSIGN_OR_RETURN(const std::string credentials, ReadFile(paths.credentials));
+  profile.Parse(credentials, name, name);
+  ASSIGN_OR_RETURN(const std::string config, ReadFile(paths.config));
+  const std::string section = "profile " + name;
+  profile.Parse(config, section, name == "default" ? name : section);
+  return profile;
+}
+
+void SharedProfile::Parse(std::string_view text, std::string_view section,
+                          std::string_view alternative) {
+  bool inside = false;
+  while (!text.empty()) {
+    const std::string_view line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(text.size(), line.size() + 1));
+    const std::string_view trimmed = Trim(line);
+    if (trimmed.empty() || trimmed.front() == '#' || trimmed.front() == ';') continue;
+    if (trimmed.front() == '[') {
+      // "[profile  name]": any blanks between the words.
+      std::string found(Trim(trimmed.substr(1, trimmed.find(']') - 1)));
+      absl::RemoveExtraAsciiWhitespace(&found);
+      inside = found == section || found == alternative;
+      exists_ = exists_ || inside;
+      continue;
+    }
+    const size_t equals = trimmed.find('=');
+    const bool nested = line.front() == ' ' || line.front() == '\t';
+    if (!inside || nested || equals == std::string_view::npos) continue;
+    std::string key(Trim(trimmed.substr(0, equals)));
+    absl::AsciiStrToLower(&key);
+    settings_.emplace_back(std::move(key), WithoutComment(Trim(trimmed.substr(equals + 1))));
+  }
+}
+
+std::string SharedProfile::Get(std::string_view key) const {
+  for (const auto& [name, value] : settings_) {
+    if (name == key) return value;
+  }
+  return "";
+}
+
+}  // namespace mobula

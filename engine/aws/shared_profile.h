@@ -1,0 +1,44 @@
+// The shared AWS files: named profiles of settings.
+//
+// Room:   cold.
+// Errors: a file that does not exist is empty; one that cannot be read is an error naming it.
+// Limits: 1 MiB per file. Indented lines (nested settings) and lines that are no setting are passed over.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/aws/credentials.h"
+
+namespace mobula {
+
+class SharedProfile {
+ public:
+  struct Paths {
+    std::string credentials;
+    std::string config;
+  };
+  static Paths FindPaths(const Environment& environment);
+  // `configured`, else AWS_PROFILE, AWS_DEFAULT_PROFILE, "default".
+  static std::string FindName(const std::string& configured, const Environment& environment);
+
+  // Reads both files; what the credentials file says wins.
+  static absl::StatusOr<SharedProfile> Load(const Paths& paths, const std::string& name);
+
+  // Whether either file has the profile.
+  [[nodiscard]] bool exists() const noexcept { return exists_; }
+  // A setting; empty when it is not there. `key` in lower case.
+  [[nodiscard]] std::string Get(std::string_view key) const;
+
+ private:
+  void Parse(std::string_view text, std::string_view section, std::string_view alternative);
+
+  std::vector<std::pair<std::string, std::string>> settings_;  // the first of a name counts
+  bool exists_ = false;
+};
+
+}  // namespace mobula
