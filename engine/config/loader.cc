@@ -63,7 +63,7 @@ std::string DidYouMean(std::string_view word, const std::vector<std::string>& ca
   constexpr size_t kWordBytesMax = 64;
   if (word.size() > kWordBytesMax) return "";
   std::string_view nearest;
-  size_t best = std::max<size_t>(1, word.size() / 3) + 1;
+  size_t best = word.size() / 3 + 2;
   for (const std::string& candidate : candidates) {
     const size_t distance = EditDistance(word, candidate);
     if (distance < best) {
@@ -231,7 +231,7 @@ class Reader {
   void ReadMap(const YamlNode& node, const std::string& pattern, const std::string& path,
                const OptionTarget& target) {
     const std::vector<std::string> keys = KeysOf(pattern, target);
-    if (!IsMap(node, path, fmt::format("a map of {}", OneOf(keys)))) return;
+    if (!IsMap(node, path, fmt::format("a map with {}", OneOf(keys)))) return;
     std::map<std::string, int> seen;
     for (const YamlNode& child : node.children) {
       const std::string child_path = Below(path, Shown(child.key));
@@ -249,10 +249,15 @@ class Reader {
       if (!option.required || !Applies(option, target)) continue;
       const std::string_view key = option.path.substr(option.path.rfind('.') + 1);
       if (option.path == Below(pattern, key) && seen.count(std::string(key)) == 0) {
-        AddAtValue(node, Below(path, key),
-                   fmt::format("missing: expected {}", Expectation(option)));
+        AddAtValue(node, Below(path, key), Missing(option));
       }
     }
+  }
+
+  static std::string Missing(const Option& option) {
+    const bool any_text = option.kind == OptionKind::kText;
+    return fmt::format("missing: expected {}",
+                       any_text ? std::string(option.help) : Expectation(option));
   }
 
   bool IsFirst(const YamlNode& child, const std::string& path, std::map<std::string, int>* seen) {
@@ -308,7 +313,7 @@ class Reader {
       AddAtValue(node, path, fmt::format("{}: expected a map with a type", KindName(node)));
     } else if (type == nullptr) {
       const Option* option = FindOption("backends.*.type", target);
-      AddAtValue(node, Below(path, "type"), "missing: expected " + Expectation(*option));
+      AddAtValue(node, Below(path, "type"), Missing(*option));
     } else {
       const size_t mistakes = mistakes_.size();
       ReadNode(*type, "backends.*.type", Below(path, "type"), target);
@@ -377,7 +382,9 @@ class Reader {
     if (HasReference(node.text)) {
       return fmt::format("{}: what it stands for is not {}", Shown(node.text), Expectation(option));
     }
-    if (!status.message().empty()) return MessageOf(status);
+    if (!status.message().empty()) {
+      return fmt::format("\"{}\": {}", Shown(node.text), MessageOf(status));
+    }
     std::string near;
     if (option.kind == OptionKind::kChoice) {
       near = DidYouMean(node.text, {option.words.begin(), option.words.end()});
@@ -400,11 +407,12 @@ class Reader {
       const std::string path = fmt::format("backends.{}", backend.name);
       const YamlNode& node = *backends->Find(backend.name);
       if (file->path == "-" && file->rotate_size > 0) {
-        AddAtValue(node, path + ".rotate", "standard output cannot be rotated");
+        AddAtValue(*node.Find("rotate"), path + ".rotate", "standard output cannot be rotated");
       }
       const auto [first, inserted] = files.emplace(file->path, path + ".path");
       if (!inserted) {
-        AddAtValue(node, path + ".path", fmt::format("the same file as {}", first->second));
+        AddAtValue(*node.Find("path"), path + ".path",
+                   fmt::format("the same file as {}", first->second));
       }
     }
   }

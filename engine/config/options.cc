@@ -321,7 +321,7 @@ std::vector<Option> MakeOptions() {
       Choice<bool>("backends.*.tls.verify", "xray", IN_XRAY(tls.verify), kTrueFalse,
               "check the far side's certificate; `false` only for tests"),
 
-      Required(Text("backends.*.path", "file", IN_FILE(path), "the file; `-` is standard output")),
+      Required(Text("backends.*.path", "file", IN_FILE(path), "the file's path; `-` is standard output")),
       Choice<FileFormat>("backends.*.format", "file", IN_FILE(format),
               {{"json", FileFormat::kJsonLines}, {"framed", FileFormat::kFramed}},
               "`json`: one document a line; `framed`: length before each document, byte for byte"),
@@ -381,7 +381,7 @@ std::string Expectation(const Option& option) {
   std::string kind;
   switch (option.kind) {
     case OptionKind::kText:
-      kind = "text without control characters";
+      kind = "text, not empty and without control characters";
       break;
     case OptionKind::kChoice:
       break;
