@@ -1,0 +1,323 @@
+// Tested by tests/unit/engine/app/agent_test.cc and the e2e suite.
+#include "engine/app/agent.h"
+
+#include <fmt/format.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+
+#include "backends/registry.h"
+#include "engine/app/dead_letter_exporter.h"
+#include "engine/app/version.h"
+#include "engine/base/log.h"
+#include "engine/base/status_macros.h"
+
+namespace mobula {
+namespace {
+
+constexpr Duration kStuckAfter = std::chrono::seconds(5);
+
+Time Now() { return std::chrono::steady_clock::now(); }
+
+int AllowedCores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
+}
+
+// Containers often start with a soft limit of 1,024; connections and files of many backends may need more.
+void RaiseFileLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max) return;
+  limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, 65536);
+  (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+Delivery::Options DeliveryOptions(const BackendConfig& backend, uint64_t quota, uint64_t seed) {
+  Delivery::Options options;
+  options.seed = seed;
+  // What the inbox enforces against a hanging lane is the whole quota; Delivery itself stays under it, so
+  // that in ordinary overload the oldest documents go and not the newest.
+  options.quota = quota * 7 / 8;
+  options.in_flight_bytes = quota;
+  if (const auto* xray = std::get_if<XrayBackendConfig>(&backend.settings)) {
+    // A call's body is about as large as its batch: a quarter of the quota is kept for bodies.
+    options.quota = quota * 5 / 8;
+    options.in_flight_bytes = quota / 5;
+    options.concurrency = xray->concurrency;
+    options.timeout = xray->timeout;
+  }
+  return options;
+}
+
+std::string PrintableStart(std::string_view bytes) {
+  return std::string(bytes.substr(0, RejectSample::kBytes));
+}
+
+std::string_view RejectText(RejectReason reason) {
+  switch (reason) {
+    case RejectReason::kMissingHeader:
+      return "Missing header";
+    case RejectReason::kMissingSegment:
+      return "Missing header or segment";
+    case RejectReason::kInvalidHeader:
+      return "Invalid header";
+    default:
+      return "Invalid segment document";
+  }
+}
+
+}  // namespace
+
+Agent::Agent(Log* log) : log_(log) {}
+
+absl::StatusOr<std::unique_ptr<Agent>> Agent::Create(const Config& config, Log* log) {
+  std::unique_ptr<Agent> agent(new Agent(log));
+  RETURN_IF_ERROR(agent->Build(config));
+  return agent;
+}
+
+absl::Status Agent::Build(const Config& config) {
+  RaiseFileLimit();
+  // Sockets first: from here on the kernel holds what arrives, everything slow comes later.
+  const int workers = WorkerCount(config.udp.workers, AllowedCores());
+  ASSIGN_OR_RETURN(sockets_, OpenUdpSockets(config.udp, workers));
+  for (const std::string& warning : sockets_.warnings) log_->Warn("small_receive_buffer", warning);
+  const uint64_t queue =
+      sockets_.receive_buffer * static_cast<uint64_t>(sockets_.by_worker.front().size());
+
+  std::string why;
+  ASSIGN_OR_RETURN(chosen_engine_, ChooseEngine(config.udp.engine, &why));
+  log_->Info("receive_engine", fmt::format("Receiving with {}", ReceiveEngineName(chosen_engine_)),
+             {{"why", why}, {"workers", workers}, {"queue_bytes", queue}});
+
+  ASSIGN_OR_RETURN(router_, Router::Create(config.routes, config.backends));
+  ASSIGN_OR_RETURN(plan_, PlanMemory(config, workers, queue * static_cast<uint64_t>(workers),
+                                     CgroupMemoryLimit()));
+  ASSIGN_OR_RETURN(const BufferShares shares,
+                   DivideBuffer(config, plan_.buffer, workers, router_->size()));
+  ASSIGN_OR_RETURN(pool_, BlockPool::Create(shares.pool));
+  log_->Info("memory_plan", plan_.text());
+
+  if (!config.dead_letter.path.empty()) {
+    ASSIGN_OR_RETURN(dead_letter_file_, DeadLetterFile::Open(config.dead_letter, log_));
+  }
+  const size_t batches_max = shares.pool / BlockPool::kPageBytes;
+  const auto lane_options = [&](std::string name, uint64_t quota) {
+    Lane::Options options;
+    options.name = std::move(name);
+    options.quota = quota;
+    options.batches_max = batches_max;
+    options.producers = static_cast<size_t>(workers);
+    options.log = log_;
+    options.dead_letter = [file = dead_letter_file_.get()](
+                              std::string_view lane, std::string_view reason, std::string_view code,
+                              std::string_view document) {
+      if (file != nullptr) file->Write(reason, lane, code, document);
+    };
+    return options;
+  };
+  const ExporterContext context{pool_.get(), log_, std::string(kVersion)};
+  for (size_t i = 0; i < config.backends.size(); ++i) {
+    const BackendConfig& backend = config.backends[i];
+    absl::StatusOr<std::unique_ptr<Exporter>> exporter = MakeExporter(backend, context);
+    if (!exporter.ok()) {
+      return absl::Status(exporter.status().code(),
+                          fmt::format("backends.{}: {}", backend.name,
+                                      std::string(exporter.status().message())));
+    }
+    Lane::Options options = lane_options(backend.name, shares.lanes[i]);
+    options.delivery = DeliveryOptions(backend, shares.lanes[i], i + 1);
+    lanes_.push_back(std::make_unique<Lane>(std::move(options), *std::move(exporter)));
+  }
+  if (dead_letter_file_ != nullptr) {
+    Lane::Options options = lane_options("dead_letter", shares.dead_letter);
+    options.delivery.quota = shares.dead_letter;
+    options.delivery.in_flight_bytes = shares.dead_letter;
+    dead_letter_lane_ = std::make_unique<Lane>(
+        std::move(options), std::make_unique<DeadLetterExporter>(dead_letter_file_.get()));
+  }
+
+  for (int w = 0; w < workers; ++w) {
+    Worker::Options options;
+    options.engine = chosen_engine_;
+    for (const UniqueFd& fd : sockets_.by_worker[static_cast<size_t>(w)]) {
+      options.sockets.push_back(fd.get());
+    }
+    options.queue_bytes = queue;
+    options.validate = config.udp.validate;
+    options.batch = {static_cast<size_t>(config.batch.documents), config.batch.age};
+    options.pool = pool_.get();
+    options.router = router_.get();
+    for (const auto& lane : lanes_) options.lanes.push_back(&lane->inbox());
+    options.dead_letter = dead_letter_lane_ != nullptr ? &dead_letter_lane_->inbox() : nullptr;
+    workers_.push_back(std::make_unique<Worker>(std::move(options)));
+  }
+  drops_told_.assign(workers_.size(), 0);
+  return absl::OkStatus();
+}
+
+Agent::~Agent() {
+  if (!worker_threads_.empty() && !workers_stopped_) BeginDrain(Now());
+  for (const auto& lane : lanes_) {
+    if (lanes_started_) (void)lane->Join(Now() + std::chrono::seconds(1));
+  }
+}
+
+absl::Status Agent::Start() {
+  // Downstream first.
+  for (const auto& lane : lanes_) RETURN_IF_ERROR(lane->Start());
+  if (dead_letter_lane_ != nullptr) RETURN_IF_ERROR(dead_letter_lane_->Start());
+  lanes_started_ = true;
+  for (size_t w = 0; w < workers_.size(); ++w) {
+    worker_threads_.emplace_back([this, w] {
+      pthread_setname_np(pthread_self(), fmt::format("worker-{}", w).c_str());
+      if (const absl::Status status = workers_[w]->Run(); !status.ok()) {
+        log_->Error("receiver_failed", std::string(status.message()), {{"worker", static_cast<int>(w)}});
+      }
+    });
+  }
+  absl::MutexLock lock(&mutex_);
+  worker_watch_.assign(workers_.size(), {0, Now()});
+  lane_watch_.assign(lanes_.size(), {0, Now()});
+  return absl::OkStatus();
+}
+
+void Agent::BeginDrain(Time deadline) {
+  if (!workers_stopped_) {
+    workers_stopped_ = true;
+    for (const auto& worker : workers_) worker->Stop();
+    for (std::thread& thread : worker_threads_) thread.join();
+  }
+  for (const auto& lane : lanes_) lane->Drain(deadline);
+  if (dead_letter_lane_ != nullptr) dead_letter_lane_->Drain(deadline);
+}
+
+bool Agent::Drained() {
+  return std::all_of(lanes_.begin(), lanes_.end(), [](const auto& l) { return l->finished(); }) &&
+         (dead_letter_lane_ == nullptr || dead_letter_lane_->finished());
+}
+
+bool Agent::Finish() {
+  bool joined = true;
+  // A lane that hangs inside its exporter gets a moment more, once for all of them.
+  const Time deadline = Now() + std::chrono::milliseconds(200);
+  for (const auto& lane : lanes_) joined &= lane->Join(deadline);
+  if (dead_letter_lane_ != nullptr) joined &= dead_letter_lane_->Join(deadline);
+  return joined;
+}
+
+void Agent::Reopen() {
+  for (const auto& lane : lanes_) lane->Reopen();
+  if (dead_letter_file_ != nullptr) dead_letter_file_->Reopen();
+}
+
+void Agent::Housekeep(Time now) {
+  for (size_t w = 0; w < workers_.size(); ++w) {
+    RejectSample sample;
+    while (workers_[w]->TakeSample(&sample)) {
+      log_->Warn("datagram_rejected",
+                 fmt::format("{}: {}", RejectText(sample.reason), PrintableStart(sample.text())),
+                 {{"key", RejectReasonName(sample.reason)},
+                  {"source", sample.source.data()},
+                  {"bytes", static_cast<uint64_t>(sample.size)}});
+    }
+    const uint64_t drops = workers_[w]->stats().kernel_drops.value();
+    if (drops > drops_told_[w]) {
+      log_->Warn("kernel_drops",
+                 "the kernel's UDP queue was full and datagrams were lost before we could read them; "
+                 "raise receivers.udp.receive_buffer and net.core.rmem_max",
+                 {{"datagrams", drops - drops_told_[w]}, {"total", drops}});
+      drops_told_[w] = drops;
+    }
+  }
+  absl::MutexLock lock(&mutex_);
+  for (size_t w = 0; w < worker_watch_.size(); ++w) {
+    const uint64_t turns = workers_[w]->stats().turns.value();
+    if (turns != worker_watch_[w].turns) worker_watch_[w] = {turns, now};
+  }
+  for (size_t i = 0; i < lane_watch_.size(); ++i) {
+    const uint64_t turns = lanes_[i]->turns();
+    if (turns != lane_watch_[i].turns) lane_watch_[i] = {turns, now};
+  }
+}
+
+Ledger Agent::ledger() const {
+  Ledger ledger;
+  for (const auto& worker : workers_) {
+    const WorkerStats& s = worker->stats();
+    ledger.datagrams += s.datagrams.value();
+    ledger.bytes += s.bytes.value();
+    ledger.accepted += s.accepted.value();
+    for (int r = 0; r < kRejectReasonCount; ++r) {
+      if (const uint64_t n = s.rejected[static_cast<size_t>(r)].value()) {
+        ledger.rejected[std::string(RejectReasonName(static_cast<RejectReason>(r)))] += n;
+      }
+    }
+    ledger.routed += s.routed.value();
+    ledger.filtered += s.filtered.value();
+    ledger.open += s.open.value();
+    ledger.kernel_drops += s.kernel_drops.value();
+  }
+  for (const auto& lane : lanes_) {
+    const LaneAccount& a = lane->account();
+    Ledger::Lane l;
+    l.name = lane->name();
+    l.entered = a.entered.value();
+    l.delivered = a.delivered.value();
+    for (int r = 0; r < kDropReasonCount; ++r) {
+      if (const uint64_t n = a.dropped[static_cast<size_t>(r)].value()) {
+        l.dropped[std::string(DropReasonName(static_cast<DropReason>(r)))] = n;
+      }
+    }
+    l.held = a.held.value();
+    ledger.lanes.push_back(std::move(l));
+  }
+  return ledger;
+}
+
+ReceiveEngine Agent::engine() const {
+  const ReceiveEngine running = workers_.front()->engine();
+  return running == ReceiveEngine::kAuto ? chosen_engine_ : running;
+}
+
+bool Agent::Healthy(std::string* why) const {
+  const Time now = Now();
+  absl::MutexLock lock(&mutex_);
+  for (size_t w = 0; w < worker_watch_.size(); ++w) {
+    if (now - worker_watch_[w].at <= kStuckAfter) continue;
+    *why = fmt::format("worker {} has not turned for {:.0f} s", w, Seconds(now - worker_watch_[w].at));
+    return false;
+  }
+  *why = "ok";
+  return true;
+}
+
+bool Agent::Ready(std::string* text) const {
+  text->clear();
+  const Time now = Now();
+  {
+    absl::MutexLock lock(&mutex_);
+    for (size_t i = 0; i < lane_watch_.size(); ++i) {
+      if (now - lane_watch_[i].at <= kStuckAfter) continue;
+      *text += fmt::format("degraded: backend {}: hangs for {:.0f} s\n", lanes_[i]->name(),
+                           Seconds(now - lane_watch_[i].at));
+    }
+  }
+  for (const auto& lane : lanes_) {
+    const Lane::Health health = lane->health();
+    if (!health.failing) continue;
+    *text += fmt::format("degraded: backend {}: {}{}{}\n", lane->name(), health.code,
+                         health.message.empty() ? "" : ": ", health.message);
+  }
+  if (pool_->bytes_used() + BlockPool::kBlockBytesMax > pool_->bytes_total()) {
+    *text += "not ready: the buffer is full\n";
+    return false;
+  }
+  if (text->empty()) *text = "ready\n";
+  return true;
+}
+
+}  // namespace mobula

@@ -1,0 +1,95 @@
+// The agent: builds workers and lanes from a configuration, connects them, starts and ends them. Makes every
+// thread of the data path.
+//
+// Room:      cold.
+// Lifecycle: Create (binds the sockets first of all; no thread), Start, BeginDrain, Drained, Finish.
+// Threads:   one control thread calls the lifecycle; the reading methods may be called by any.
+// Errors:    Create and Start fail with what a user must change; afterwards nothing ends the process.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "backends/file/dead_letter_file.h"
+#include "engine/app/ledger.h"
+#include "engine/app/memory_plan.h"
+#include "engine/config/config.h"
+#include "engine/delivery/lane.h"
+#include "engine/receive/udp_sockets.h"
+#include "engine/receive/worker.h"
+#include "engine/route/router.h"
+
+namespace mobula {
+
+class Agent {
+ public:
+  static absl::StatusOr<std::unique_ptr<Agent>> Create(const Config& config, Log* log);
+  ~Agent();
+  Agent(const Agent&) = delete;
+  Agent& operator=(const Agent&) = delete;
+
+  absl::Status Start();
+
+  // Stops receiving and lets the lanes deliver what is held until `deadline`. A second call moves the
+  // deadline: to now cuts short.
+  void BeginDrain(Time deadline);
+  // True when every lane has ended.
+  [[nodiscard]] bool Drained();
+  // After the drain or its deadline: what is left is counted as lost. The ledger is final. False when a
+  // backend hangs in a call of its own: its thread cannot be joined, the process must end by _exit.
+  [[nodiscard]] bool Finish();
+
+  // SIGHUP: files are opened again under their names.
+  void Reopen();
+  // Call about once a second: tells the log what the hot side counted, watches that the loops turn.
+  void Housekeep(Time now);
+
+  [[nodiscard]] const std::string& address() const { return sockets_.address; }
+  [[nodiscard]] const MemoryPlan& plan() const { return plan_; }
+  [[nodiscard]] Ledger ledger() const;
+  [[nodiscard]] const std::vector<std::unique_ptr<Lane>>& lanes() const { return lanes_; }
+  [[nodiscard]] const std::vector<std::unique_ptr<Worker>>& workers() const { return workers_; }
+  [[nodiscard]] const BlockPool& pool() const { return *pool_; }
+  [[nodiscard]] ReceiveEngine engine() const;
+
+  // The loops of the receivers turn. `why` says which does not.
+  [[nodiscard]] bool Healthy(std::string* why) const;
+  // Sockets are bound and something can be held; `text` says "ready", or what is degraded and why.
+  [[nodiscard]] bool Ready(std::string* text) const;
+
+ private:
+  explicit Agent(Log* log);
+  absl::Status Build(const Config& config);
+
+  // When each loop was last seen turning.
+  struct Watch {
+    uint64_t turns = 0;
+    Time at{};
+  };
+
+  Log* const log_;
+  UdpSockets sockets_;
+  MemoryPlan plan_;
+  ReceiveEngine chosen_engine_ = ReceiveEngine::kRecvmmsg;
+  std::unique_ptr<BlockPool> pool_;
+  std::unique_ptr<Router> router_;
+  std::unique_ptr<DeadLetterFile> dead_letter_file_;
+  std::vector<std::unique_ptr<Lane>> lanes_;
+  std::unique_ptr<Lane> dead_letter_lane_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::vector<std::thread> worker_threads_;
+  bool workers_stopped_ = false;
+  bool lanes_started_ = false;
+  std::vector<uint64_t> drops_told_;
+
+  mutable absl::Mutex mutex_;
+  std::vector<Watch> worker_watch_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Watch> lane_watch_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace mobula

@@ -1,0 +1,78 @@
+// Tested by tests/unit/engine/app/ledger_test.cc.
+#include "engine/app/ledger.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace mobula {
+namespace {
+
+uint64_t Sum(const std::map<std::string, uint64_t>& counts) {
+  uint64_t sum = 0;
+  for (const auto& [name, n] : counts) sum += n;
+  return sum;
+}
+
+// Reasons and backend names are plain identifiers: nothing needs escaping.
+std::string JsonMap(const std::map<std::string, uint64_t>& counts) {
+  std::string out = "{";
+  for (const auto& [name, n] : counts) {
+    out += fmt::format("{}\"{}\":{}", out.size() > 1 ? "," : "", name, n);
+  }
+  return out + "}";
+}
+
+std::string Reasons(const std::map<std::string, uint64_t>& counts) {
+  std::string out;
+  for (const auto& [name, n] : counts) {
+    out += fmt::format("{}{} {}", out.empty() ? "  (" : ", ", name, n);
+  }
+  return out.empty() ? out : out + ")";
+}
+
+}  // namespace
+
+uint64_t Ledger::Lane::dropped_total() const { return Sum(dropped); }
+
+uint64_t Ledger::rejected_total() const { return Sum(rejected); }
+
+bool Ledger::balanced() const {
+  return datagrams == accepted + rejected_total() && accepted == routed + filtered + open &&
+         std::all_of(lanes.begin(), lanes.end(), [](const Lane& l) { return l.balanced(); });
+}
+
+std::string Ledger::json() const {
+  std::string out = fmt::format(
+      "{{\"balanced\":{},\"ingest\":{{\"datagrams\":{},\"bytes\":{},\"accepted\":{},\"rejected\":{},"
+      "\"routed\":{},\"filtered\":{},\"open\":{},\"kernel_drops\":{}}},\"lanes\":{{",
+      balanced(), datagrams, bytes, accepted, JsonMap(rejected), routed, filtered, open,
+      kernel_drops);
+  for (size_t i = 0; i < lanes.size(); ++i) {
+    const Lane& l = lanes[i];
+    out += fmt::format(
+        "{}\"{}\":{{\"entered\":{},\"delivered\":{},\"dropped\":{},\"held\":{}}}",
+        i == 0 ? "" : ",", l.name, l.entered, l.delivered, JsonMap(l.dropped), l.held);
+  }
+  return out + "}}";
+}
+
+std::string Ledger::text() const {
+  std::string out = fmt::format(
+      "ledger: {}\n"
+      "  received     {:>12} datagrams, {} bytes\n"
+      "  accepted     {:>12}\n"
+      "  rejected     {:>12}{}\n"
+      "  kernel drops {:>12}\n",
+      balanced() ? "balanced" : "NOT BALANCED: please report this", datagrams, bytes, accepted,
+      rejected_total(), Reasons(rejected), kernel_drops);
+  if (filtered != 0) out += fmt::format("  filtered     {:>12}\n", filtered);
+  for (const Lane& l : lanes) {
+    out += fmt::format("  backend {}\n    delivered  {:>12} of {}\n    dropped    {:>12}{}\n", l.name,
+                       l.delivered, l.entered, l.dropped_total(), Reasons(l.dropped));
+    if (l.held != 0) out += fmt::format("    held       {:>12}\n", l.held);
+  }
+  return out;
+}
+
+}  // namespace mobula

@@ -1,0 +1,135 @@
+// Tested by tests/unit/engine/app/memory_plan_test.cc.
+#include "engine/app/memory_plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <fstream>
+#include <sstream>
+
+#include "engine/memory/block_pool.h"
+#include "engine/receive/datagram_source.h"
+
+namespace mobula {
+namespace {
+
+constexpr uint64_t kMiB = 1ULL << 20;
+// A v1 group without a limit shows a number near 2^63.
+constexpr uint64_t kUnlimited = 1ULL << 60;
+// Beside its open batches a worker must always be able to close one, even with every lane at its quota.
+constexpr uint64_t kWorkerReserve = 2 * BlockPool::kBlockBytesMax;
+constexpr uint64_t kDeadLetterQuota = BlockPool::kBlockBytesMax;
+constexpr uint64_t kLaneQuotaMin = 2 * BlockPool::kBlockBytesMax;
+
+std::optional<uint64_t> ReadLimit(const std::string& path) {
+  std::ifstream in(path);
+  std::string text;
+  if (!(in >> text) || text == "max") return std::nullopt;
+  const uint64_t value = std::strtoull(text.c_str(), nullptr, 10);
+  if (value == 0 || value >= kUnlimited) return std::nullopt;
+  return value;
+}
+
+// The smallest limit on the way from `group` up to the root of one hierarchy.
+void LowerTo(const std::string& mount, std::string group, const std::string& file,
+             std::optional<uint64_t>* limit) {
+  for (;;) {
+    if (const std::optional<uint64_t> here = ReadLimit(mount + group + "/" + file)) {
+      *limit = std::min(limit->value_or(*here), *here);
+    }
+    if (group.empty()) return;
+    const size_t slash = group.rfind('/');
+    group = slash == std::string::npos ? "" : group.substr(0, slash);
+  }
+}
+
+std::string MiB(uint64_t bytes) { return fmt::format("{}", (bytes + kMiB / 2) / kMiB); }
+
+}  // namespace
+
+std::optional<uint64_t> CgroupMemoryLimit() {
+  std::optional<uint64_t> limit;
+  std::ifstream in("/proc/self/cgroup");
+  for (std::string line; std::getline(in, line);) {
+    const size_t first = line.find(':');
+    const size_t second = line.find(':', first + 1);
+    if (first == std::string::npos || second == std::string::npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1);
+    std::string group = line.substr(second + 1);
+    if (group == "/") group.clear();
+    if (controllers.empty()) {
+      LowerTo("/sys/fs/cgroup", group, "memory.max", &limit);
+    } else if (controllers == "memory") {
+      LowerTo("/sys/fs/cgroup/memory", group, "memory.limit_in_bytes", &limit);
+    }
+  }
+  return limit;
+}
+
+uint64_t DefaultBuffer(std::optional<uint64_t> limit) {
+  if (!limit.has_value()) return 64 * kMiB;
+  const uint64_t beside = 28 * kMiB;
+  const uint64_t rest = *limit > beside ? *limit - beside : 0;
+  return std::clamp(rest * 2 / 3 / kMiB * kMiB, 3 * kMiB, 256 * kMiB);
+}
+
+std::string MemoryPlan::text() const {
+  std::string sum = fmt::format(
+      "{} program + {} buffer + {} slots + {} kernel queue + {} TLS + {} parser + {} other = {} MiB",
+      MiB(program), MiB(buffer), MiB(slots), MiB(kernel_queue), MiB(tls), MiB(parser), MiB(other),
+      MiB(total()));
+  sum += limit.has_value() ? fmt::format(" of {} MiB", MiB(*limit)) : ", no limit set";
+  return sum;
+}
+
+absl::StatusOr<MemoryPlan> PlanMemory(const Config& config, int workers, uint64_t kernel_queue,
+                                      std::optional<uint64_t> limit) {
+  const uint64_t n = static_cast<uint64_t>(workers);
+  MemoryPlan plan;
+  plan.program = 10 * kMiB;
+  plan.buffer = config.buffer.memory != 0 ? config.buffer.memory : DefaultBuffer(limit);
+  plan.slots = n * DatagramSource::kSlots * DatagramSource::kSlotBytes;
+  plan.kernel_queue = kernel_queue;
+  plan.tls = 2 * kMiB;
+  plan.parser = n * kMiB;
+  plan.other = 2 * kMiB;
+  plan.limit = limit;
+  if (limit.has_value() && plan.total() > *limit) {
+    return absl::FailedPreconditionError(fmt::format(
+        "the memory plan does not fit into the container: {}; lower buffer.memory, "
+        "receivers.udp.receive_buffer or receivers.udp.workers, or raise the limit",
+        plan.text()));
+  }
+  return plan;
+}
+
+absl::StatusOr<BufferShares> DivideBuffer(const Config& config, uint64_t buffer, int workers,
+                                          size_t routes) {
+  const bool dead_letters = !config.dead_letter.path.empty();
+  const uint64_t n = static_cast<uint64_t>(workers);
+  const uint64_t open = n * (routes + (dead_letters ? 1 : 0)) * BlockPool::kBlockBytesMax;
+  const uint64_t reserve = n * kWorkerReserve;
+  BufferShares shares;
+  shares.dead_letter = dead_letters ? kDeadLetterQuota : 0;
+  uint64_t configured = 0;
+  uint64_t equal_parts = 0;
+  for (const BackendConfig& backend : config.backends) {
+    configured += backend.quota;
+    equal_parts += backend.quota == 0 ? 1 : 0;
+  }
+  const uint64_t taken = open + reserve + shares.dead_letter + configured;
+  if (buffer < taken + equal_parts * kLaneQuotaMin) {
+    return absl::InvalidArgumentError(fmt::format(
+        "buffer.memory: {} KiB are too little: {} KiB for open batches, {} KiB for closing them, {} KiB of "
+        "configured quotas and at least {} KiB for each other backend make {} KiB",
+        buffer / 1024, open / 1024, (reserve + shares.dead_letter) / 1024, configured / 1024,
+        kLaneQuotaMin / 1024, (taken + equal_parts * kLaneQuotaMin) / 1024));
+  }
+  shares.pool = buffer - open;
+  for (const BackendConfig& backend : config.backends) {
+    shares.lanes.push_back(backend.quota != 0 ? backend.quota : (buffer - taken) / equal_parts);
+  }
+  return shares;
+}
+
+}  // namespace mobula

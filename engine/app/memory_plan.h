@@ -1,0 +1,55 @@
+// What the agent may take, as a sum with one line per part, computed and checked before anything runs.
+//
+// Room:   cold.
+// Errors: FailedPrecondition when the sum passes the container's limit, naming the settings that shrink it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "engine/config/config.h"
+
+namespace mobula {
+
+struct MemoryPlan {
+  uint64_t program = 0;       // code, libraries, heap of an idle agent
+  uint64_t buffer = 0;        // open batches, batches held for the lanes, request bodies
+  uint64_t slots = 0;         // where datagrams are received
+  uint64_t kernel_queue = 0;  // SO_RCVBUF of all sockets: cgroup v2 charges it to the container
+  uint64_t tls = 0;
+  uint64_t parser = 0;
+  uint64_t other = 0;
+  std::optional<uint64_t> limit;  // of the cgroup
+
+  [[nodiscard]] uint64_t total() const {
+    return program + buffer + slots + kernel_queue + tls + parser + other;
+  }
+  // "10 program + 24 buffer + ... = 55 MiB of 64 MiB"
+  [[nodiscard]] std::string text() const;
+};
+
+// The smallest memory limit of this process's cgroup and its parents, v1 or v2; nothing when unlimited.
+std::optional<uint64_t> CgroupMemoryLimit();
+
+// `kernel_queue` is what the sockets of all workers hold together.
+absl::StatusOr<MemoryPlan> PlanMemory(const Config& config, int workers, uint64_t kernel_queue,
+                                      std::optional<uint64_t> limit);
+
+// The buffer without a setting: 64 MiB without a limit, else clamp((limit - 28 MiB) * 2/3, 3 MiB, 256 MiB).
+uint64_t DefaultBuffer(std::optional<uint64_t> limit);
+
+// How the buffer is divided.
+struct BufferShares {
+  uint64_t pool = 0;         // the block pool
+  uint64_t dead_letter = 0;  // quota of the dead-letter lane; 0 without one
+  std::vector<uint64_t> lanes;  // quota of each backend, in order
+};
+
+// Errors: InvalidArgument when the backends' quotas and the workers' share do not fit into the buffer.
+absl::StatusOr<BufferShares> DivideBuffer(const Config& config, uint64_t buffer, int workers,
+                                          size_t routes);
+
+}  // namespace mobula

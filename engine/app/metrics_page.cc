@@ -1,0 +1,243 @@
+// Every metric there is, in one place. Tested by tests/unit/engine/app/metrics_page_test.cc.
+#include "engine/app/metrics_page.h"
+
+#include <fmt/format.h>
+#include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <fstream>
+
+#include "engine/app/version.h"
+
+namespace mobula {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+using Labels = std::vector<ClientMetric::Label>;
+
+class Families {
+ public:
+  // Begins a metric; Add gives it values.
+  Families& Begin(std::string name, std::string help, MetricType type) {
+    families_.push_back({std::move(name), std::move(help), type, {}});
+    return *this;
+  }
+  Families& Counter(std::string name, std::string help) {
+    return Begin(std::move(name), std::move(help), MetricType::Counter);
+  }
+  Families& Gauge(std::string name, std::string help) {
+    return Begin(std::move(name), std::move(help), MetricType::Gauge);
+  }
+  Families& Add(double value, Labels labels = {}) {
+    ClientMetric metric;
+    metric.label = std::move(labels);
+    if (families_.back().type == MetricType::Counter) {
+      metric.counter.value = value;
+    } else {
+      metric.gauge.value = value;
+    }
+    families_.back().metric.push_back(std::move(metric));
+    return *this;
+  }
+  Families& Add(uint64_t value, Labels labels = {}) {
+    return Add(static_cast<double>(value), std::move(labels));
+  }
+  [[nodiscard]] const std::vector<MetricFamily>& get() const { return families_; }
+
+ private:
+  std::vector<MetricFamily> families_;
+};
+
+void AddReceiver(const Agent& agent, Families* out) {
+  const auto per_worker = [&](const char* name, const char* help, auto value) {
+    out->Counter(name, help);
+    for (size_t w = 0; w < agent.workers().size(); ++w) {
+      out->Add(value(agent.workers()[w]->stats()), {{"worker", std::to_string(w)}});
+    }
+  };
+  using S = const WorkerStats&;
+  per_worker("mobula_receive_datagrams_total", "Datagrams read from the UDP sockets.",
+             [](S s) { return s.datagrams.value(); });
+  per_worker("mobula_receive_bytes_total", "Bytes of those datagrams.",
+             [](S s) { return s.bytes.value(); });
+  per_worker("mobula_receive_kernel_drops_total",
+             "Datagrams the kernel dropped because the socket's queue was full.",
+             [](S s) { return s.kernel_drops.value(); });
+  per_worker("mobula_receive_wakeups_total", "Times a worker woke up to look at its sockets.",
+             [](S s) { return s.wakeups.value(); });
+  per_worker("mobula_documents_accepted_total", "Documents that passed header and validation.",
+             [](S s) { return s.accepted.value(); });
+  per_worker("mobula_documents_routed_total", "Documents handed to their lanes.",
+             [](S s) { return s.routed.value(); });
+  per_worker("mobula_documents_filtered_total", "Documents that no route sends anywhere.",
+             [](S s) { return s.filtered.value(); });
+  per_worker("mobula_documents_unscanned_total",
+             "Well-formed documents that could not be indexed (huge numbers, lone surrogates, depth).",
+             [](S s) { return s.unscanned.value(); });
+  per_worker("mobula_documents_utf8_repaired_total",
+             "Documents in which invalid UTF-8 became U+FFFD.",
+             [](S s) { return s.utf8_repaired.value(); });
+  per_worker("mobula_documents_otlp_total", "T1S and T1U documents, passed on unread.",
+             [](S s) { return s.otlp.value(); });
+  per_worker("mobula_batches_total", "Batches closed.", [](S s) { return s.batches.value(); });
+
+  out->Counter("mobula_documents_rejected_total", "Datagrams refused, by reason.");
+  for (int r = 1; r < kRejectReasonCount; ++r) {
+    uint64_t sum = 0;
+    for (const auto& worker : agent.workers()) {
+      sum += worker->stats().rejected[static_cast<size_t>(r)].value();
+    }
+    out->Add(sum, {{"reason", std::string(RejectReasonName(static_cast<RejectReason>(r)))}});
+  }
+  out->Gauge("mobula_documents_open", "Documents in batches that are still open.");
+  for (size_t w = 0; w < agent.workers().size(); ++w) {
+    out->Add(agent.workers()[w]->stats().open.value(), {{"worker", std::to_string(w)}});
+  }
+}
+
+void AddLanes(const Agent& agent, Families* out) {
+  const auto per_lane = [&](MetricType type, const char* name, const char* help, auto value) {
+    out->Begin(name, help, type);
+    for (const auto& lane : agent.lanes()) out->Add(value(*lane), {{"backend", lane->name()}});
+  };
+  constexpr MetricType kCounter = MetricType::Counter;
+  constexpr MetricType kGauge = MetricType::Gauge;
+  using L = const Lane&;
+  per_lane(kCounter, "mobula_backend_documents_entered_total", "Documents routed to the backend.",
+           [](L l) { return l.account().entered.value(); });
+  per_lane(kCounter, "mobula_backend_documents_delivered_total", "Documents the backend took.",
+           [](L l) { return l.account().delivered.value(); });
+  out->Counter("mobula_backend_documents_dropped_total",
+               "Documents given up without delivery, by reason.");
+  for (const auto& lane : agent.lanes()) {
+    for (int r = 0; r < kDropReasonCount; ++r) {
+      out->Add(lane->account().dropped[static_cast<size_t>(r)].value(),
+               {{"backend", lane->name()},
+                {"reason", std::string(DropReasonName(static_cast<DropReason>(r)))}});
+    }
+  }
+  per_lane(kGauge, "mobula_backend_documents_held", "Documents queued, waiting or in flight.",
+           [](L l) { return l.account().held.value(); });
+  per_lane(kGauge, "mobula_backend_held_bytes", "What those documents' batches take of the buffer.",
+           [](L l) { return l.account().held_bytes.value(); });
+  per_lane(kGauge, "mobula_backend_quota_bytes", "The most they may take.",
+           [](L l) { return static_cast<uint64_t>(l.quota()); });
+  per_lane(kGauge, "mobula_backend_calls_in_flight", "Calls the backend has not answered yet.",
+           [](L l) { return static_cast<uint64_t>(l.calls_in_flight()); });
+  per_lane(kGauge, "mobula_backend_calls_allowed", "Calls that may be in flight now (adaptive).",
+           [](L l) { return static_cast<uint64_t>(l.window()); });
+  out->Counter("mobula_backend_calls_total", "Calls by outcome.");
+  for (const auto& lane : agent.lanes()) {
+    const Lane::CallCounters& calls = lane->calls();
+    out->Add(calls.delivered.value(), {{"backend", lane->name()}, {"outcome", "delivered"}});
+    out->Add(calls.failed.value(), {{"backend", lane->name()}, {"outcome", "failed"}});
+    out->Add(calls.refused.value(), {{"backend", lane->name()}, {"outcome", "refused"}});
+  }
+  out->Counter("mobula_backend_errors_total", "Calls that were not taken, by the far side's code.");
+  for (const auto& lane : agent.lanes()) {
+    for (const auto& [code, n] : lane->errors()) {
+      out->Add(n, {{"backend", lane->name()}, {"code", code}});
+    }
+  }
+  out->Gauge("mobula_backend_degraded",
+             "1 while the backend fails in a way that only somebody's help mends.");
+  for (const auto& lane : agent.lanes()) {
+    out->Add(lane->health().degraded ? 1.0 : 0.0, {{"backend", lane->name()}});
+  }
+}
+
+void AddProcess(const Agent& agent, Families* out) {
+  out->Gauge("mobula_build_info", "1; the labels say what runs.")
+      .Add(1.0, {{"version", std::string(kVersion)},
+                 {"engine", std::string(ReceiveEngineName(agent.engine()))}});
+  out->Gauge("mobula_buffer_bytes", "Size of the buffer for batches and request bodies.")
+      .Add(static_cast<uint64_t>(agent.pool().bytes_total()));
+  out->Gauge("mobula_buffer_used_bytes", "How much of it is taken.")
+      .Add(static_cast<uint64_t>(agent.pool().bytes_used()));
+  out->Gauge("mobula_ledger_balanced",
+             "1 when received = accepted + rejected, and each backend's books balance; may be 0 for a "
+             "moment while documents move.")
+      .Add(agent.ledger().balanced() ? 1.0 : 0.0);
+  const ProcessUsage usage = ReadProcessUsage();
+  out->Gauge("process_resident_memory_bytes", "Resident memory.").Add(usage.resident_bytes);
+  out->Counter("process_cpu_seconds_total", "User and system CPU time.").Add(usage.cpu_seconds);
+}
+
+std::string Number(double value) {
+  return value == std::floor(value) && std::fabs(value) < 1e15
+             ? fmt::format("{}", static_cast<int64_t>(value))
+             : fmt::format("{}", value);
+}
+
+// prometheus-cpp writes the classic format only. OpenMetrics 1.0: the family is named without _total, and
+// the text ends with # EOF.
+std::string OpenMetrics(const std::vector<MetricFamily>& families) {
+  const auto escape = [](std::string_view text) {
+    std::string out;
+    for (const char c : text) {
+      if (c == '\\' || c == '"') out += '\\';
+      if (c == '\n') {
+        out += "\\n";
+      } else {
+        out += c;
+      }
+    }
+    return out;
+  };
+  std::string out;
+  for (const MetricFamily& family : families) {
+    const bool counter = family.type == MetricType::Counter;
+    std::string name = family.name;
+    if (counter) name = name.substr(0, name.size() - std::string_view("_total").size());
+    out += fmt::format("# TYPE {} {}\n# HELP {} {}\n", name, counter ? "counter" : "gauge", name,
+                       escape(family.help));
+    for (const ClientMetric& metric : family.metric) {
+      std::string labels;
+      for (const ClientMetric::Label& label : metric.label) {
+        labels += fmt::format("{}{}=\"{}\"", labels.empty() ? "" : ",", label.name, escape(label.value));
+      }
+      out += fmt::format("{}{} {}\n", family.name, labels.empty() ? "" : "{" + labels + "}",
+                         Number(counter ? metric.counter.value : metric.gauge.value));
+    }
+  }
+  return out + "# EOF\n";
+}
+
+}  // namespace
+
+MetricsPage RenderMetrics(const Agent& agent, std::string_view accept) {
+  Families families;
+  AddReceiver(agent, &families);
+  AddLanes(agent, &families);
+  AddProcess(agent, &families);
+  if (accept.find("application/openmetrics-text") != std::string_view::npos) {
+    return {"application/openmetrics-text; version=1.0.0; charset=utf-8",
+            OpenMetrics(families.get())};
+  }
+  return {"text/plain; version=0.0.4; charset=utf-8",
+          prometheus::TextSerializer().Serialize(families.get())};
+}
+
+ProcessUsage ReadProcessUsage() {
+  ProcessUsage usage;
+  std::ifstream statm("/proc/self/statm");
+  uint64_t size = 0;
+  uint64_t resident = 0;
+  if (statm >> size >> resident) {
+    usage.resident_bytes = resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  }
+  rusage r{};
+  getrusage(RUSAGE_SELF, &r);
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
+  };
+  usage.cpu_seconds = seconds(r.ru_utime) + seconds(r.ru_stime);
+  return usage;
+}
+
+}  // namespace mobula

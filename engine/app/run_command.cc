@@ -1,0 +1,162 @@
+// Tested by the e2e suite.
+#include "engine/app/run_command.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "engine/app/admin.h"
+#include "engine/app/agent.h"
+#include "engine/app/status_line.h"
+#include "engine/app/version.h"
+#include "engine/base/log.h"
+#include "engine/base/status_macros.h"
+
+namespace mobula {
+namespace {
+
+Time Now() { return std::chrono::steady_clock::now(); }
+
+// Blocks the signals we serve in every thread made from here on, and takes them one by one.
+class Signals {
+ public:
+  Signals() {
+    sigemptyset(&set_);
+    for (const int s : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set_, s);
+    pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+    signal(SIGPIPE, SIG_IGN);
+  }
+  // The next signal, or 0 after `wait`.
+  int Next(Duration wait) const {
+    const timespec limit{wait / std::chrono::seconds(1), (wait % std::chrono::seconds(1)).count()};
+    const int got = sigtimedwait(&set_, nullptr, &limit);
+    return got > 0 ? got : 0;
+  }
+
+ private:
+  sigset_t set_;
+};
+
+absl::StatusOr<std::unique_ptr<Log>> OpenLog(const LogConfig& config) {
+  const bool terminal = config.path.empty() && isatty(STDERR_FILENO) == 1;
+  Log::Options options;
+  options.level = config.level;
+  options.format = config.format.value_or(terminal ? LogFormat::kText : LogFormat::kJson);
+  options.path = config.path;
+  options.colour = terminal && options.format == LogFormat::kText && getenv("NO_COLOR") == nullptr;
+  return Log::Open(options);
+}
+
+void TellLanes(const Config& config, Log* log) {
+  for (const BackendConfig& backend : config.backends) {
+    if (const auto* file = std::get_if<FileBackendConfig>(&backend.settings)) {
+      log->Info("backend", fmt::format("Backend {} writes to {}", backend.name, file->path));
+    } else {
+      log->Info("backend", fmt::format("Backend {} is of type {}", backend.name,
+                                       std::string(backend.type())));
+    }
+  }
+}
+
+// Lets the lanes deliver until the grace is over; on a terminal a second Ctrl-C ends it.
+void Drain(Agent* agent, const Signals& signals, Duration grace, StatusLine* line, Log* log) {
+  const Time deadline = Now() + grace;
+  agent->BeginDrain(deadline);
+  // The lanes keep the deadline themselves; the margin is for their last call's end.
+  while (!agent->Drained() && Now() < deadline + std::chrono::milliseconds(500)) {
+    const int signal = signals.Next(std::chrono::milliseconds(50));
+    if (signal == SIGINT && isatty(STDIN_FILENO) == 1) {
+      line->Erase();
+      log->Warn("drain_cut_short", "interrupted again: giving up what is not delivered yet");
+      agent->BeginDrain(Now());
+      return;
+    }
+    line->Draw(*agent, Now());
+  }
+}
+
+}  // namespace
+
+absl::Status RunAgent(const ConfigInput& input) {
+  const Signals signals;
+  ASSIGN_OR_RETURN(const Config config, LoadConfig(input));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Log> log, OpenLog(config.log));
+  log->Info("start", fmt::format("Initializing Mobula {}", kVersion), {{"config", input.path}});
+  for (const std::string& warning : config.warnings) log->Warn("config", warning);
+  ASSIGN_OR_RETURN(std::unique_ptr<Agent> agent, Agent::Create(config, log.get()));
+  RETURN_IF_ERROR(agent->Start());
+  log->Info("listening", fmt::format("Receiving segments on udp {}", agent->address()));
+  TellLanes(config, log.get());
+  auto admin = std::make_unique<Admin>(agent.get());
+  if (config.admin.address != "off") {
+    RETURN_IF_ERROR(admin->Start(config.admin.address));
+    log->Info("admin", fmt::format("Health, metrics and ledger on http port {}", admin->port()),
+              {{"address", config.admin.address}});
+  }
+
+  StatusLine line;
+  const Duration pause = line.enabled() ? std::chrono::milliseconds(500) : std::chrono::seconds(1);
+  for (bool serving = true; serving;) {
+    switch (const int signal = signals.Next(pause)) {
+      case 0:
+        break;
+      case SIGHUP:
+        agent->Reopen();
+        line.Erase();
+        log->Info("reopen", "Opened output files again (SIGHUP)");
+        break;
+      default:
+        line.Erase();
+        log->Info("stop", fmt::format("Got shutdown signal: {}",
+                                      signal == SIGTERM ? "terminated" : "interrupt"));
+        serving = false;
+    }
+    const Time now = Now();
+    agent->Housekeep(now);
+    line.Draw(*agent, now);
+  }
+
+  Drain(agent.get(), signals, config.shutdown.grace, &line, log.get());
+  const bool joined = agent->Finish();
+  agent->Housekeep(Now());
+  line.Erase();
+  const Ledger ledger = agent->ledger();
+  log->Info("ledger", ledger.balanced() ? "The ledger balances" : "The ledger does not balance",
+            {{"ledger", ledger.json()}});
+  if (line.enabled()) std::fputs(ledger.text().c_str(), stderr);
+  if (!joined) {
+    log->Error("backend_hangs", "a backend hangs and is left behind");
+    std::fflush(nullptr);
+    _exit(0);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckConfig(const ConfigInput& input) {
+  ASSIGN_OR_RETURN(const Config config, LoadConfig(input));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Router> router,
+                   Router::Create(config.routes, config.backends));
+  for (const std::string& warning : config.warnings) {
+    std::fprintf(stderr, "warning: %s\n", warning.c_str());
+  }
+  // Memory is judged for where `check` runs; the container that `run` will live in may differ.
+  const std::optional<uint64_t> limit = CgroupMemoryLimit();
+  const uint64_t buffer = config.buffer.memory != 0 ? config.buffer.memory : DefaultBuffer(limit);
+  const int workers = WorkerCount(config.udp.workers, 1);
+  RETURN_IF_ERROR(DivideBuffer(config, buffer, workers, router->size()).status());
+  std::printf("%s: ok\n  receives on   udp %s\n", input.path.c_str(), config.udp.address.c_str());
+  for (const BackendConfig& backend : config.backends) {
+    std::printf("  backend       %s (%s)\n", backend.name.c_str(), std::string(backend.type()).c_str());
+  }
+  for (const RouteConfig& route : config.routes) {
+    std::string to;
+    for (const std::string& name : route.to) to += (to.empty() ? "" : ", ") + name;
+    std::printf("  route         %s -> %s\n", route.when.empty() ? "everything" : route.when.c_str(),
+                to.empty() ? "dropped" : to.c_str());
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace mobula

@@ -1,0 +1,69 @@
+// The command line. Tested by the e2e suite.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "engine/app/run_command.h"
+#include "engine/app/version.h"
+
+namespace {
+
+using mobula::ConfigInput;
+
+// 0: fine. 1: the program says what is wrong. 2: the command line is wrong.
+int Finish(const absl::Status& status) {
+  if (status.ok()) return 0;
+  const bool colour = isatty(STDERR_FILENO) == 1 && getenv("NO_COLOR") == nullptr;
+  std::fprintf(stderr, "%s%s%s\n", colour ? "\x1b[31m" : "", std::string(status.message()).c_str(),
+               colour ? "\x1b[0m" : "");
+  return 1;
+}
+
+void AddConfigOptions(CLI::App* command, ConfigInput* input) {
+  command->add_option("-c,--config", input->path, "Configuration file; - reads standard input")
+      ->type_name("FILE")
+      ->required();
+  command
+      ->add_option("--set", input->sets,
+                   "Set one value over the file's, e.g. --set receivers.udp.address=127.0.0.1:3000")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app(
+      "Mobula takes AWS X-Ray trace segments over UDP and delivers them: to X-Ray, to files, with every loss "
+      "counted.",
+      "mobula");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", fmt::format("mobula {}", mobula::kVersion));
+  app.footer("Configuration: docs/configuration.md. Exit status: 0 fine, 1 failed, 2 wrong usage.");
+
+  ConfigInput input;
+  int status = 0;
+  CLI::App* const run = app.add_subcommand("run", "Receive and deliver until SIGTERM or Ctrl-C");
+  AddConfigOptions(run, &input);
+  run->callback([&] { status = Finish(mobula::RunAgent(input)); });
+
+  CLI::App* const check =
+      app.add_subcommand("check", "Read a configuration and say what it means, or what is wrong with it");
+  AddConfigOptions(check, &input);
+  check->callback([&] { status = Finish(mobula::CheckConfig(input)); });
+
+  CLI::App* const version = app.add_subcommand("version", "Print the version");
+  version->callback([] { std::printf("mobula %s\n", std::string(mobula::kVersion).c_str()); });
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 2;
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "mobula: %s\n", e.what());
+    return 1;
+  }
+  return status;
+}
