@@ -90,7 +90,7 @@ def test_address_spellings(tmp_path, address, family, target):
 def test_port_zero_takes_a_free_port_and_says_which(tmp_path):
     with Mobula(tmp_path, OUT, udp={"address": "127.0.0.1:0"}) as m:
         (listening,) = m.events("listening")
-        host, port = listening["address"].rsplit(":", 1)
+        host, port = listening["message"].split()[-1].rsplit(":", 1)
         document = segment()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
             s.sendto(HEADER + document, (host, int(port)))
@@ -127,7 +127,7 @@ def test_admin_pages(tmp_path):
         status, text = m.get("/metrics")
         assert status == 200
         names = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
-        assert names and all(name.startswith("mobula_") for name in names), names
+        assert names and all(name.startswith(("mobula_", "process_")) for name in names), names
         assert re.search(r'^mobula_\w*rejected\w*\{[^}]*reason="missing_header"[^}]*\} 1', text, re.MULTILINE), text
         status, text = m.get("/metrics", {"Accept": "application/openmetrics-text; version=1.0.0"})
         assert status == 200 and text.endswith("# EOF\n")

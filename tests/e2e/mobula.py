@@ -184,10 +184,9 @@ class Mobula:
         return json.loads(body)
 
     def final_ledger(self):
-        lines = self.events("final_ledger")
+        lines = self.events("ledger")
         assert len(lines) == 1, f"{len(lines)} final ledgers in {self.log[-2000:]}"
-        ledger = lines[0]["ledger"]
-        return json.loads(ledger) if isinstance(ledger, str) else ledger
+        return json.loads(lines[0]["ledger"])
 
     # traffic ------------------------------------------------------------------------------------------------
     def datagram(self, data):
