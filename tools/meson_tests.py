@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What tools/test asks of Meson's own files.
 
-    meson_tests.py select BUILD FOLDER...   the tests whose program lies in one of the folders: "name<TAB>ninja target"
+    meson_tests.py targets BUILD SUITE      the ninja targets that the tests of a suite run
     meson_tests.py count LOG...             sums testlog.json files: "passed failed skipped", then one line a failure
 """
 import json
@@ -12,13 +12,12 @@ import sys
 GOOD, SKIPPED = {"OK", "EXPECTEDFAIL"}, {"SKIP"}
 
 
-def select(build, *folders):
+def targets(build, suite):
     build = os.path.abspath(build)
     listed = subprocess.run(["meson", "introspect", "--tests", build], capture_output=True, text=True, check=True)
     for test in json.loads(listed.stdout):
-        program = os.path.relpath(test["cmd"][0], build)
-        if any(program.startswith(folder.rstrip("/") + "/") for folder in folders):
-            print(f"{test['name']}\t{program}")
+        if any(name.split(":")[-1] == suite for name in test["suite"]):
+            print(os.path.relpath(test["cmd"][0], build))
 
 
 def count(*logs):
@@ -39,4 +38,4 @@ def count(*logs):
 
 
 if __name__ == "__main__":
-    {"select": select, "count": count}[sys.argv[1]](*sys.argv[2:])
+    {"targets": targets, "count": count}[sys.argv[1]](*sys.argv[2:])
