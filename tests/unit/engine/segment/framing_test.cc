@@ -47,6 +47,8 @@ TEST(FramingTest, AcceptsOtherSpellings) {
            "{\"FORMAT\":\"json\",\"VERSION\":1}",
            "{\"format\":\"json\",\"version\":1,\"sdk\":{\"a\":[1,\"}\\\"\",null]},\"b\":true}",
            "{\"a\":{},\"b\":[],\"format\":\"json\",\"c\":\"\\\\\",\"version\":1}",
+           "{\"a\":[\"]\"],\"format\":\"json\",\"version\":1}",
+           "{\"a\":[\"[\"],\"format\":\"json\",\"version\":1}",
            "{\"f\\u006frmat\":\"js\\u006Fn\",\"version\":1}",
            "{\"format\":\"j\\u017fon\",\"ver\xC5\xBFion\":1}",  // the long s folds to s
        }) {
