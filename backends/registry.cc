@@ -1,4 +1,4 @@
-// Tested by tests/unit/backends/file/registry_test.cc.
+// Tested by tests/contract/registry_test.cc.
 #include "backends/registry.h"
 
 #include <fmt/format.h>

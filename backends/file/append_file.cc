@@ -195,7 +195,8 @@ absl::Status AppendFile::Prepare(size_t bytes, uint64_t* size) {
     return absl::OkStatus();
   }
   if (absl::Status rotated = Rotate(); !rotated.ok()) {
-    log_->Error("file_rotation_failed", std::string(rotated.message()), {{"path", options_.path}});
+    log_->Error("file_rotation_failed", "cannot rotate the file",
+                {{"key", options_.path}, {"error", std::string(rotated.message())}});
     // Too large a file is better than lost documents, as long as there is a file.
     return fd_.valid() ? absl::OkStatus() : rotated;
   }
@@ -249,8 +250,8 @@ void AppendFile::CutBack(uint64_t size) {
   struct stat status {};
   if (fstat(fd_.get(), &status) == 0 && static_cast<uint64_t>(status.st_size) <= size) return;
   if (ftruncate(fd_.get(), static_cast<off_t>(size)) == 0) return;
-  log_->Error("file_repair_failed", std::string(FileError(errno, options_.path).message()),
-              {{"path", options_.path}, {"offset", size}});
+  log_->Error("file_repair_failed", "cannot cut a half-written record off",
+              {{"path", options_.path}, {"error", std::strerror(errno)}, {"offset", size}});
   if (options_.whole_bytes) {
     torn_at_ = size;
   } else {
@@ -300,7 +301,8 @@ void AppendFile::Use(Opened opened) {
 void AppendFile::Close() {
   if (options_.sync && fd_.valid()) {
     if (absl::Status synced = Sync(); !synced.ok()) {
-      log_->Error("file_sync_failed", std::string(synced.message()), {{"path", options_.path}});
+      log_->Error("file_sync_failed", "cannot bring the file to the device",
+                  {{"error", std::string(synced.message())}});
     }
   }
   fd_.reset();

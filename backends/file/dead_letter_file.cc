@@ -105,8 +105,9 @@ void DeadLetterFile::Write(std::string_view reason, std::string_view backend, st
   }
   if (written.ok()) return;
   lost_.fetch_add(1, std::memory_order_relaxed);
-  log_->Error("dead_letter_lost", std::string(written.message()),
-              {{"reason", reason}, {"backend", backend}});
+  log_->Error(
+      "dead_letter_lost", "cannot keep a refused document",
+      {{"reason", reason}, {"backend", backend}, {"error", std::string(written.message())}});
 }
 
 void DeadLetterFile::Reopen() {
@@ -115,7 +116,10 @@ void DeadLetterFile::Reopen() {
     const absl::MutexLock lock(&mutex_);
     opened = file_.Reopen();
   }
-  if (!opened.ok()) log_->Error("dead_letter_reopen_failed", std::string(opened.message()));
+  if (opened.ok()) return;
+  log_->Error("dead_letter_reopen_failed",
+              "cannot open the dead-letter file again; the old one stays in use",
+              {{"error", std::string(opened.message())}});
 }
 
 }  // namespace mobula

@@ -46,8 +46,8 @@ class FileExporter final : public Exporter {
         break;
     }
     if (!opened.ok()) {
-      log_->Warn("file_not_open", std::string(opened.message()),
-                 {{"key", name_}, {"backend", name_}});
+      log_->Warn("file_not_open", "cannot open the file yet",
+                 {{"backend", name_}, {"error", std::string(opened.message())}});
     }
     return absl::OkStatus();
   }
@@ -74,7 +74,8 @@ class FileExporter final : public Exporter {
       log_->Info("file_reopened", "opened the file by its name again",
                  {{"backend", name_}, {"path", file_.path()}});
     } else {
-      log_->Error("file_reopen_failed", std::string(opened.message()), {{"backend", name_}});
+      log_->Error("file_reopen_failed", "cannot open the file again; the old one stays in use",
+                  {{"backend", name_}, {"error", std::string(opened.message())}});
     }
   }
 
@@ -102,8 +103,8 @@ class FileExporter final : public Exporter {
     sync_timer_->Set(std::chrono::steady_clock::now() + config_.fsync_interval, [this] {
       sync_pending_ = false;
       if (const absl::Status synced = file_.Sync(); !synced.ok()) {
-        log_->Error("file_sync_failed", std::string(synced.message()),
-                    {{"key", name_}, {"backend", name_}});
+        log_->Error("file_sync_failed", "cannot bring the file to the device",
+                    {{"key", name_}, {"error", std::string(synced.message())}});
       }
     });
   }

@@ -55,15 +55,16 @@ absl::StatusOr<size_t> ReadAt(int fd, uint64_t at, std::string* buffer) {
   return have;
 }
 
-// The first bytes of what is in the file, decompressed.
+// The first bytes of what is in the file, decompressed; fewer where it is torn.
 absl::StatusOr<std::string> FirstBytes(const std::string& path, size_t size) {
   ASSIGN_OR_RETURN(const std::unique_ptr<InputStream> stream, InputStream::Open(path));
   std::string bytes(size, '\0');
   size_t have = 0;
   while (have < size) {
-    ASSIGN_OR_RETURN(const size_t n, stream->Read(bytes.data() + have, size - have));
-    if (n == 0) break;
-    have += n;
+    const absl::StatusOr<size_t> n = stream->Read(bytes.data() + have, size - have);
+    if (!n.ok() && !absl::IsDataLoss(n.status())) return n.status();
+    if (!n.ok() || *n == 0) break;
+    have += *n;
   }
   bytes.resize(have);
   return bytes;

@@ -99,7 +99,6 @@ class StreamExporter final : public Exporter {
       absl::StatusOr<bool> all = WriteRest();
       if (all.ok() && *all) all = WriteCall();
       if (all.ok() && *all) {
-        retry_ = kRetryMin;
         Finish(ExportResult{});
       } else if (all.ok()) {
         WaitForReader();
@@ -119,7 +118,7 @@ class StreamExporter final : public Exporter {
       const absl::StatusOr<size_t> n = WriteSome(rest_);
       if (!n.ok()) return n.status();
       if (*n == 0) return false;
-      begun_ = true;
+      Progressed();
       rest_.erase(0, *n);
     }
     return true;
@@ -136,7 +135,7 @@ class StreamExporter final : public Exporter {
       const absl::StatusOr<size_t> n = WriteSome(bytes_.substr(written_));
       if (!n.ok()) return n.status();
       if (*n == 0) return false;
-      begun_ = true;
+      Progressed();
       written_ += *n;
     }
     return true;
@@ -168,6 +167,11 @@ class StreamExporter final : public Exporter {
       });
     }
     call.done(std::move(result));
+  }
+
+  void Progressed() {
+    begun_ = true;
+    retry_ = kRetryMin;
   }
 
   void WaitForReader() {
