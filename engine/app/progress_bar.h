@@ -1,0 +1,49 @@
+// What a command that takes a while shows on a terminal: one line, redrawn in place. On anything but a terminal
+// nothing is drawn.
+//
+// Room:    cold.
+// Threads: one.
+// Limits:  ten redraws a second.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "engine/base/time.h"
+
+namespace mobula {
+
+// 1234567 as "1,234,567".
+std::string Grouped(uint64_t n);
+
+class ProgressBar {
+ public:
+  struct Values {
+    uint64_t done = 0;
+    uint64_t total = 0;  // 0: unknown
+    Duration elapsed{};
+  };
+
+  // Draws on `fd` (stderr) when that is a terminal.
+  explicit ProgressBar(int fd);
+  // Erases the line.
+  ~ProgressBar();
+  ProgressBar(const ProgressBar&) = delete;
+  ProgressBar& operator=(const ProgressBar&) = delete;
+
+  // Says how far the work is; draws at most every 100 ms.
+  void Update(uint64_t done, uint64_t total, Time now);
+
+  // The line of at most `width` columns:
+  //   "[#########           ]  45%  4,500 of 10,000  1,000/s  6 s left" or "4,500  1,000/s".
+  static std::string Text(const Values& values, size_t width);
+
+ private:
+  const int fd_;
+  const bool enabled_;
+  bool drawn_ = false;
+  Time begun_{};  // of the first Update
+  Time next_{};   // when to draw again
+};
+
+}  // namespace mobula

@@ -1,0 +1,357 @@
+// The playlist, the paced sendmmsg loop and the result. Tested by tests/unit/engine/app/send_command_test.cc.
+#include "engine/app/send_command.h"
+
+#include <fmt/format.h>
+#include <netdb.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cmath>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+#include <memory>
+#include <optional>
+#include <random>
+#include <utility>
+
+#include "engine/app/document_reader.h"
+#include "engine/app/fresh_document.h"
+#include "engine/base/status_macros.h"
+#include "engine/base/unique_fd.h"
+
+namespace mobula {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::string_view kHeader = "{\"format\": \"json\", \"version\": 1}\n";
+constexpr uint64_t kMemoryBytesMax = 64U << 20;
+constexpr size_t kBurst = 64;  // datagrams per sendmmsg
+// Below this rate every datagram leaves on its own time; above, those due within a tick leave together.
+constexpr Duration kTick = std::chrono::milliseconds(1);
+// A full send queue empties within that, or something is wrong with the interface.
+constexpr int kQueueFullRetries = 1000;
+
+double SecondsSinceEpoch() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+// --- what is played ----------------------------------------------------------------------------------------
+
+class Playlist {
+ public:
+  static absl::StatusOr<std::unique_ptr<Playlist>> Open(const SendOptions& options) {
+    auto list = std::unique_ptr<Playlist>(new Playlist(options));
+    const bool stdin_given =
+        std::find(options.inputs.begin(), options.inputs.end(), "-") != options.inputs.end();
+    if (stdin_given && (options.repeat > 1 || options.fresh)) {
+      return absl::InvalidArgumentError(
+          "standard input can be played once and as it is: --repeat and --fresh need files");
+    }
+    if (!stdin_given) RETURN_IF_ERROR(list->Load());
+    if (options.fresh && !list->in_memory_) {
+      return absl::InvalidArgumentError(
+          fmt::format("--fresh plays at most {} MiB of files", kMemoryBytesMax >> 20));
+    }
+    RETURN_IF_ERROR(list->Begin());
+    return list;
+  }
+
+  // Datagrams of all passes; 0 when unknown.
+  [[nodiscard]] uint64_t total() const {
+    return in_memory_ ? documents_.size() * options_.repeat : 0;
+  }
+
+  // Replaces *datagram by the next one; false at the end.
+  absl::StatusOr<bool> Next(std::string* datagram) {
+    while (true) {
+      if (in_memory_ && at_ < documents_.size()) {
+        const std::string& document = documents_[at_++];
+        *datagram = options_.fresh ? Refresh(document, shift_) : document;
+        return true;
+      }
+      if (!in_memory_) {
+        ASSIGN_OR_RETURN(const std::optional<InputDocument> document, reader_->Next());
+        if (document.has_value()) {
+          *datagram = Datagram(*document);
+          return true;
+        }
+      }
+      if (++pass_ >= options_.repeat) return false;
+      RETURN_IF_ERROR(Begin());
+    }
+  }
+
+ private:
+  explicit Playlist(const SendOptions& options) : options_(options) {}
+
+  static std::string Datagram(const InputDocument& document) {
+    std::string datagram(document.has_header ? std::string_view() : kHeader);
+    return datagram.append(document.bytes);
+  }
+
+  // Reads everything, unless it is too much.
+  absl::Status Load() {
+    ASSIGN_OR_RETURN(const std::unique_ptr<DocumentReader> reader,
+                     DocumentReader::Open(options_.inputs));
+    uint64_t bytes = 0;
+    while (true) {
+      ASSIGN_OR_RETURN(const std::optional<InputDocument> document, reader->Next());
+      if (!document.has_value()) break;
+      bytes += document->bytes.size() + sizeof(std::string);
+      if (bytes > kMemoryBytesMax) {
+        documents_ = {};
+        return absl::OkStatus();
+      }
+      documents_.push_back(Datagram(*document));
+    }
+    in_memory_ = true;
+    if (options_.fresh) {
+      for (const std::string& document : documents_)
+        latest_ = std::max(latest_, LatestTime(document));
+    }
+    return absl::OkStatus();
+  }
+
+  // Starts a pass.
+  absl::Status Begin() {
+    at_ = 0;
+    if (!in_memory_) {
+      ASSIGN_OR_RETURN(reader_, DocumentReader::Open(options_.inputs));
+    }
+    if (options_.fresh) {
+      shift_.seconds =
+          latest_ > 0 ? static_cast<int64_t>(std::floor(SecondsSinceEpoch() - latest_)) : 0;
+      std::random_device random;
+      shift_.id_mask = static_cast<uint64_t>(random()) << 32 | random();
+      shift_.trace_mask = static_cast<uint64_t>(random()) << 32 | random();
+    }
+    return absl::OkStatus();
+  }
+
+  const SendOptions& options_;
+  bool in_memory_ = false;
+  std::vector<std::string> documents_;  // whole datagrams, in_memory_ only
+  std::unique_ptr<DocumentReader> reader_;
+  uint64_t pass_ = 0;
+  size_t at_ = 0;
+  double latest_ = 0;
+  FreshShift shift_;
+};
+
+// --- where it goes -----------------------------------------------------------------------------------------
+
+absl::StatusOr<UniqueFd> Connect(const std::string& to) {
+  const size_t colon = to.rfind(':');
+  if (colon == std::string::npos || colon + 1 == to.size()) {
+    return absl::InvalidArgumentError(fmt::format("{}: expected host:port", to));
+  }
+  std::string host = to.substr(0, colon);
+  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
+    host = host.substr(1, host.size() - 2);
+  }
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_DGRAM;
+  hints.ai_flags = AI_NUMERICSERV;
+  addrinfo* found = nullptr;
+  const int e =
+      getaddrinfo(host.empty() ? nullptr : host.c_str(), to.c_str() + colon + 1, &hints, &found);
+  if (e != 0) {
+    return absl::InvalidArgumentError(fmt::format(
+        "cannot resolve {}: {}", to, e == EAI_SYSTEM ? std::strerror(errno) : gai_strerror(e)));
+  }
+  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> addresses(found, freeaddrinfo);
+  int error = 0;
+  for (const addrinfo* a = found; a != nullptr; a = a->ai_next) {
+    UniqueFd fd(socket(a->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    if (fd.valid() && connect(fd.get(), a->ai_addr, a->ai_addrlen) == 0) return fd;
+    error = errno;
+  }
+  return absl::UnavailableError(fmt::format("cannot send to {}: {}", to, std::strerror(error)));
+}
+
+std::string ErrorName(int error) {
+  const char* const name = strerrorname_np(error);
+  return name != nullptr ? name : fmt::format("errno {}", error);
+}
+
+// Up to kBurst datagrams on their way into the kernel.
+class Burst {
+ public:
+  Burst(int fd, SendResult* result) : fd_(fd), result_(result) {}
+
+  [[nodiscard]] bool full() const { return size_ == kBurst; }
+  std::string* Add() { return &datagrams_[size_++]; }
+  void DropLast() { --size_; }
+
+  // Sends all; true: stop.
+  bool Send(const SendWait& wait) {
+    for (size_t i = 0; i < size_; ++i) {
+      parts_[i] = {datagrams_[i].data(), datagrams_[i].size()};
+      messages_[i] = {};
+      messages_[i].msg_hdr.msg_iov = &parts_[i];
+      messages_[i].msg_hdr.msg_iovlen = 1;
+    }
+    int tries = 0;
+    size_t next = 0;
+    while (next < size_) {
+      const int n = sendmmsg(fd_, &messages_[next], static_cast<unsigned>(size_ - next), 0);
+      const int error = n < 0 ? errno : 0;
+      if (error == EINTR) continue;
+      if (error == 0) {
+        tries = 0;
+        for (int i = 0; i < n; ++i) result_->bytes += datagrams_[next++].size();
+        result_->sent += static_cast<uint64_t>(n);
+        continue;
+      }
+      ++result_->errors[ErrorName(error)];
+      // The answer to an earlier datagram: this one was not looked at yet.
+      if (error == ECONNREFUSED && ++tries <= kQueueFullRetries) continue;
+      const bool queue_full = error == ENOBUFS || error == ENOMEM || error == EAGAIN;
+      if (queue_full && ++tries <= kQueueFullRetries) {
+        if (wait(Clock::now() + kTick)) return true;
+        continue;
+      }
+      tries = 0;
+      ++next;
+    }
+    size_ = 0;
+    return false;
+  }
+
+ private:
+  const int fd_;
+  SendResult* const result_;
+  std::array<std::string, kBurst> datagrams_;
+  std::array<iovec, kBurst> parts_{};
+  std::array<mmsghdr, kBurst> messages_{};
+  size_t size_ = 0;
+};
+
+// When the datagrams of a steady rate are due.
+class Pace {
+ public:
+  Pace(uint64_t rate, Time begin) : rate_(rate), begin_(begin) {}
+
+  // How many are due at `now`.
+  [[nodiscard]] uint64_t Due(Time now) const {
+    if (rate_ == 0) return UINT64_MAX;
+    return static_cast<uint64_t>(Seconds(now - begin_) * static_cast<double>(rate_)) + 1;
+  }
+  // When the next one after `count` leaves.
+  [[nodiscard]] Time At(uint64_t count, Time now) const {
+    if (rate_ == 0) return now;
+    const double seconds = static_cast<double>(count) / static_cast<double>(rate_);
+    const Time due =
+        begin_ + std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+    return std::max(due, now + kTick);
+  }
+
+ private:
+  const uint64_t rate_;
+  const Time begin_;
+};
+
+}  // namespace
+
+absl::StatusOr<SendResult> RunSend(const SendOptions& options, ProgressBar* progress,
+                                   const SendWait& wait) {
+  ASSIGN_OR_RETURN(const UniqueFd fd, Connect(options.to));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Playlist> list, Playlist::Open(options));
+  SendResult result;
+  Burst burst(fd.get(), &result);
+  const Time begin = Clock::now();
+  const Pace pace(options.rate, begin);
+  absl::Status input;
+  bool more = true;
+  while (more && !result.stopped) {
+    const uint64_t due = pace.Due(Clock::now());
+    while (more && !burst.full() && result.offered < due) {
+      const absl::StatusOr<bool> next = list->Next(burst.Add());
+      if (!next.ok()) input = next.status();
+      more = next.ok() && *next;
+      if (more) {
+        ++result.offered;
+      } else {
+        burst.DropLast();
+      }
+    }
+    result.stopped = burst.Send(wait);
+    const Time now = Clock::now();
+    progress->Update(result.offered, list->total(), now);
+    // At full speed, or behind the pace, this only looks for a signal.
+    if (more && !result.stopped) {
+      result.stopped = wait(result.offered < pace.Due(now) ? now : pace.At(result.offered, now));
+    }
+  }
+  RETURN_IF_ERROR(input);
+  int last = 0;
+  socklen_t size = sizeof last;
+  if (getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &last, &size) == 0 && last != 0) {
+    ++result.errors[ErrorName(last)];
+  }
+  result.seconds = Seconds(Clock::now() - begin);
+  return result;
+}
+
+std::string SendResultJson(const SendResult& result) {
+  std::string errors;
+  for (const auto& [name, count] : result.errors) {
+    errors += fmt::format("{}\"{}\":{}", errors.empty() ? "" : ",", name, count);
+  }
+  return fmt::format(
+      "{{\"offered\":{},\"sent\":{},\"bytes\":{},\"seconds\":{:.6f},\"errors\":{{{}}}}}",
+      result.offered, result.sent, result.bytes, result.seconds, errors);
+}
+
+std::string SendResultText(const SendResult& result, const SendOptions& options) {
+  std::string text =
+      fmt::format("sent {} of {} datagrams ({} bytes) to {} in {:.2f} s", Grouped(result.sent),
+                  Grouped(result.offered), Grouped(result.bytes), options.to, result.seconds);
+  if (result.stopped) text += ", then stopped";
+  for (const auto& [name, count] : result.errors) {
+    if (name == "ECONNREFUSED") {
+      text += fmt::format("\nnobody listens on {} (refused {} times)", options.to, Grouped(count));
+    } else {
+      text += fmt::format("\n{}: {} times", name, Grouped(count));
+    }
+  }
+  return text;
+}
+
+int SendCommand(const SendOptions& options, SendOutput output) {
+  // Blocked and waited for: the wait between datagrams is also where a signal is seen.
+  sigset_t stop;
+  sigemptyset(&stop);
+  sigaddset(&stop, SIGINT);
+  sigaddset(&stop, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &stop, nullptr);
+  const SendWait wait = [&](Time until) {
+    const auto left =
+        std::max(Duration::zero(), std::chrono::duration_cast<Duration>(until - Clock::now()));
+    const timespec span{static_cast<time_t>(left.count() / 1'000'000'000),
+                        static_cast<long>(left.count() % 1'000'000'000)};
+    return sigtimedwait(&stop, nullptr, &span) > 0;
+  };
+  absl::StatusOr<SendResult> result = absl::UnknownError("");
+  {
+    ProgressBar progress(STDERR_FILENO);
+    result = RunSend(options, &progress, wait);
+  }
+  if (!result.ok()) {
+    std::fprintf(stderr, "mobula send: %s\n", std::string(result.status().message()).c_str());
+    return 1;
+  }
+  const bool json = output == SendOutput::kJson || isatty(STDOUT_FILENO) != 1;
+  const std::string text = json ? SendResultJson(*result) : SendResultText(*result, options);
+  std::printf("%s\n", text.c_str());
+  return result->errors.empty() && result->sent == result->offered && !result->stopped ? 0 : 1;
+}
+
+}  // namespace mobula

@@ -1,0 +1,61 @@
+// `mobula send`: plays documents or captured datagrams to an address over UDP, at a rate.
+//
+// Room:   cold; its own process.
+// Errors: absl::Status for what keeps it from sending at all; what happens to single datagrams is counted in the
+//         result, by the name of the error.
+// Limits: inputs up to 64 MiB are read before the first datagram leaves and played from memory; larger ones, and
+//         standard input, are read while sending.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/app/progress_bar.h"
+#include "engine/base/time.h"
+
+namespace mobula {
+
+struct SendOptions {
+  std::vector<std::string> inputs;  // files, folders, "-"
+  std::string to = "127.0.0.1:2000";
+  uint64_t rate = 1000;  // datagrams per second; 0: as fast as possible
+  uint64_t repeat = 1;   // passes over the inputs
+  bool fresh = false;    // other ids in each pass, times as if recorded now
+};
+
+struct SendResult {
+  uint64_t offered = 0;  // datagrams read
+  uint64_t sent = 0;     // that the kernel took
+  uint64_t bytes = 0;    // of those
+  double seconds = 0;
+  // How often the kernel said what: "ECONNREFUSED" (nobody listens; some of `sent` went nowhere), "ENOBUFS",
+  // "EMSGSIZE", ...
+  std::map<std::string, uint64_t> errors;
+  bool stopped = false;  // by a signal, before the end
+};
+
+// Sleeps until `until`, or not at all when that has passed; true: stop.
+using SendWait = std::function<bool(Time until)>;
+
+absl::StatusOr<SendResult> RunSend(const SendOptions& options, ProgressBar* progress,
+                                   const SendWait& wait);
+
+// {"offered":N,"sent":N,"bytes":N,"seconds":S,"errors":{"ENOBUFS":N}}
+std::string SendResultJson(const SendResult& result);
+// For people, with what to do about errors.
+std::string SendResultText(const SendResult& result, const SendOptions& options);
+
+enum class SendOutput : uint8_t {
+  kAuto,  // text on a terminal, else JSON
+  kJson,
+};
+
+// The whole command: progress on stderr, the result on stdout, SIGINT and SIGTERM end it early. Answers the
+// exit status: 0 when every datagram was sent and none refused, else 1.
+int SendCommand(const SendOptions& options, SendOutput output);
+
+}  // namespace mobula
