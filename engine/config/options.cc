@@ -207,9 +207,10 @@ Option BackendType() {
   return Required(std::move(row));
 }
 
+constexpr Range kFsyncInterval = {10 * kMillisecond, 60 * kMinute};
+
 // A duration means `interval` at that interval.
 Option Fsync() {
-  constexpr Range kInterval = {10 * kMillisecond, 60 * kMinute};
   Option row = Row("backends.*.fsync", "file", OptionKind::kDuration,
                    "when written bytes are forced to disk: never, after each batch, or this often "
                    "(`interval`: every second)");
@@ -217,10 +218,10 @@ Option Fsync() {
                                     {"batch", FsyncPolicy::kBatch},
                                     {"interval", FsyncPolicy::kInterval}};
   for (const auto& word : words) row.words.push_back(word.first);
-  row.min = kInterval.min;
-  row.max = kInterval.max;
+  row.min = kFsyncInterval.min;
+  row.max = kFsyncInterval.max;
   row.default_text = WordOf(words, FileBackendConfig().fsync);
-  row.set = [words, kInterval](const OptionTarget& target, const std::string& text) {
+  row.set = [words](const OptionTarget& target, const std::string& text) {
     auto& file = std::get<FileBackendConfig>(target.backend->settings);
     if (const FsyncPolicy* policy = FindWord(words, text)) {
       file.fsync = *policy;
@@ -229,7 +230,7 @@ Option Fsync() {
     const auto interval = ParseDuration(text);
     if (!interval) return Unexpected();
     const auto count = static_cast<uint64_t>(interval->count());
-    if (count < kInterval.min || count > kInterval.max) return Unexpected();
+    if (count < kFsyncInterval.min || count > kFsyncInterval.max) return Unexpected();
     file.fsync = FsyncPolicy::kInterval;
     file.fsync_interval = *interval;
     return absl::OkStatus();
