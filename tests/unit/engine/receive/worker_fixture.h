@@ -1,0 +1,138 @@
+// A worker on a loopback socket with lanes whose far side is the test.
+#pragma once
+
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/receive/udp_sockets.h"
+#include "engine/receive/worker.h"
+
+namespace mobula {
+
+inline Time Now() { return std::chrono::steady_clock::now(); }
+
+// Waits until `condition` holds; false after twenty seconds.
+template <typename F>
+bool Eventually(F condition) {
+  const Time end = Now() + std::chrono::seconds(20);
+  while (!condition()) {
+    if (Now() > end) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return true;
+}
+
+class WorkerFixture : public ::testing::Test {
+ protected:
+  static constexpr size_t kQuota = 8 << 20;
+
+  struct TestLane {
+    LaneAccount account;
+    std::unique_ptr<LaneInbox> inbox;
+  };
+
+  // Starts a worker over `routes`; backends are named a, b, c.
+  void StartWorker(ReceiveEngine engine, const std::vector<RouteConfig>& routes = {},
+                   Validate validate = Validate::kJson, bool dead_letters = true) {
+    UdpConfig udp;
+    udp.address = "127.0.0.1:0";
+    absl::StatusOr<UdpSockets> sockets = OpenUdpSockets(udp, 1);
+    ASSERT_TRUE(sockets.ok()) << sockets.status();
+    sockets_ = *std::move(sockets);
+    std::vector<BackendConfig> backends(3);
+    backends[0].name = "a";
+    backends[1].name = "b";
+    backends[2].name = "c";
+    absl::StatusOr<std::unique_ptr<Router>> router = Router::Create(routes, backends);
+    ASSERT_TRUE(router.ok()) << router.status();
+    router_ = *std::move(router);
+    Worker::Options options;
+    options.engine = engine;
+    options.sockets = {sockets_.by_worker[0][0].get()};
+    options.queue_bytes = sockets_.receive_buffer;
+    options.validate = validate;
+    options.batch.age = std::chrono::milliseconds(50);
+    options.pool = pool_.get();
+    options.router = router_.get();
+    for (auto& lane : lanes_) options.lanes.push_back(MakeInbox(&lane));
+    if (dead_letters) options.dead_letter = MakeInbox(&dead_);
+    worker_ = std::make_unique<Worker>(std::move(options));
+    thread_ = std::thread([this] {
+      if (in_worker_thread_) in_worker_thread_();
+      status_ = worker_->Run();
+    });
+    sender_ = UniqueFd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_port = htons(sockets_.port);
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ASSERT_EQ(connect(sender_.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to), 0);
+  }
+  void StopWorker() {
+    if (!thread_.joinable()) return;
+    worker_->Stop();
+    thread_.join();
+    EXPECT_TRUE(status_.ok()) << status_;
+  }
+  void TearDown() override { StopWorker(); }
+
+  void SendRaw(const std::string& bytes) {
+    ASSERT_EQ(send(sender_.get(), bytes.data(), bytes.size(), 0), static_cast<ssize_t>(bytes.size()));
+  }
+  void SendDocument(const std::string& document) {
+    SendRaw("{\"format\": \"json\", \"version\": 1}\n" + document);
+  }
+  // All documents the lane was handed so far.
+  static std::vector<std::string> TakeDocuments(TestLane* lane) {
+    std::vector<std::string> documents;
+    while (const BatchRef batch = lane->inbox->Pop()) {
+      for (size_t i = 0; i < batch->size(); ++i) documents.emplace_back(batch->document(i));
+      lane->account.held.Sub(batch->size());
+      lane->account.held_bytes.Sub(batch->cost());
+      lane->account.delivered.Add(batch->size());
+    }
+    return documents;
+  }
+  void ExpectLedger(uint64_t datagrams) {
+    const WorkerStats& s = worker_->stats();
+    EXPECT_EQ(s.datagrams.value(), datagrams);
+    EXPECT_EQ(s.datagrams.value(), s.accepted.value() + s.rejected_total());
+    EXPECT_EQ(s.accepted.value(), s.routed.value() + s.filtered.value() + s.open.value());
+  }
+  [[nodiscard]] uint64_t Rejected(RejectReason reason) const {
+    return worker_->stats().rejected[static_cast<size_t>(reason)].value();
+  }
+
+  std::unique_ptr<BlockPool> pool_ = *BlockPool::Create(32 << 20);
+  UdpSockets sockets_;
+  std::unique_ptr<Router> router_;
+  std::array<TestLane, 3> lanes_;
+  TestLane dead_;
+  std::function<void()> in_worker_thread_;
+  std::unique_ptr<Worker> worker_;
+  std::thread thread_;
+  absl::Status status_;
+  UniqueFd sender_;
+
+ private:
+  static LaneInbox* MakeInbox(TestLane* lane) {
+    lane->inbox = std::make_unique<LaneInbox>(&lane->account, kQuota, 8192, 1);
+    lane->inbox->set_notify([] {});
+    return lane->inbox.get();
+  }
+};
+
+inline std::string Segment(const std::string& name, const std::string& more = "") {
+  return "{\"name\":\"" + name +
+         "\",\"id\":\"70de5b6f19ff9a0a\",\"trace_id\":\"1-581cf771-a006649127e371903a2de979\","
+         "\"start_time\":1478293361.271,\"end_time\":1478293361.449" +
+         more + "}";
+}
+
+}  // namespace mobula

@@ -1,0 +1,160 @@
+#include "engine/receive/worker.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "tests/unit/engine/receive/worker_fixture.h"
+
+namespace mobula {
+namespace {
+
+class WorkerTest : public WorkerFixture, public ::testing::WithParamInterface<ReceiveEngine> {
+ protected:
+  void SetUp() override {
+    std::string why;
+    const absl::StatusOr<ReceiveEngine> engine = ChooseEngine(GetParam(), &why);
+    if (!engine.ok()) GTEST_SKIP() << engine.status().message();
+  }
+};
+
+TEST_P(WorkerTest, HandsOverEveryDocumentByteForByte) {
+  StartWorker(GetParam(), {{"", {"a"}}});
+  std::vector<std::string> sent;
+  for (int i = 0; i < 333; ++i) {
+    sent.push_back(Segment("service-" + std::to_string(i), ",\"metadata\":{\"é\\u00e9\": [ 1.50 ]}"));
+    SendDocument(sent.back());
+  }
+  ASSERT_TRUE(Eventually([&] { return worker_->stats().datagrams.value() == 333; }));
+  StopWorker();
+  EXPECT_EQ(TakeDocuments(&lanes_[0]), sent);
+  EXPECT_EQ(worker_->stats().batches.value(), 7U);
+  ExpectLedger(333);
+  EXPECT_EQ(pool_->bytes_used(), 0U);
+}
+
+TEST_P(WorkerTest, ClosesAnOpenBatchByAge) {
+  StartWorker(GetParam(), {{"", {"a"}}});
+  SendDocument(Segment("lone"));
+  ASSERT_TRUE(Eventually([&] { return lanes_[0].account.entered.value() == 1; }));
+}
+
+TEST_P(WorkerTest, CountsEveryRowOfTheDaemonsTable) {
+  StartWorker(GetParam(), {{"", {"a"}}});
+  const std::string body = Segment("x");
+  for (const char* header :
+       {"{\"format\":\"json\",\"version\":1}", "{\"format\":\"json\",\"version\":1}\r",
+        "{\"version\":1,\"FORMAT\":\"JSON\",\"more\":[1]}"}) {
+    SendRaw(std::string(header) + "\n" + body);
+  }
+  SendRaw("no line feed at all");
+  SendRaw("{\"format\":\"json\",\"version\":1}\n");
+  SendRaw("{\"format\":\"json\",\"version\":2}\n" + body);
+  SendRaw("\n" + body);
+  SendRaw("");
+  SendDocument("{\"name\":");
+  SendDocument("[1]");
+  SendDocument("T1SAAAA");
+  ASSERT_TRUE(Eventually([&] { return worker_->stats().datagrams.value() == 11; }));
+  StopWorker();
+  EXPECT_EQ(TakeDocuments(&lanes_[0]), (std::vector<std::string>{body, body, body, "T1SAAAA"}));
+  EXPECT_EQ(Rejected(RejectReason::kMissingHeader), 1U);
+  EXPECT_EQ(Rejected(RejectReason::kMissingSegment), 1U);
+  EXPECT_EQ(Rejected(RejectReason::kInvalidHeader), 2U);
+  EXPECT_EQ(Rejected(RejectReason::kEmpty), 1U);
+  EXPECT_EQ(Rejected(RejectReason::kInvalidJson), 1U);
+  EXPECT_EQ(Rejected(RejectReason::kUnknownBody), 1U);
+  EXPECT_EQ(worker_->stats().otlp.value(), 1U);
+  ExpectLedger(11);
+  // The empty datagram has nothing to keep.
+  EXPECT_EQ(TakeDocuments(&dead_).size(), 6U);
+  RejectSample sample;
+  int samples = 0;
+  while (worker_->TakeSample(&sample)) {
+    ++samples;
+    EXPECT_STREQ(sample.source.data(), "127.0.0.1");
+  }
+  EXPECT_EQ(samples, 7);
+}
+
+TEST_P(WorkerTest, RoutesByFilterFansOutAndDropsWhatNobodyWants) {
+  StartWorker(GetParam(), {{"http.url ENDSWITH \"/healthz\"", {}},
+                           {"annotation.tenant = \"acme\"", {"b", "c"}},
+                           {"source = \"127.0.0.1\" AND service(\"local\")", {"c"}},
+                           {"service(\"main\")", {"a"}}});
+  SendDocument(Segment("main", ",\"http\":{\"request\":{\"url\":\"http://x/healthz\"}}"));
+  SendDocument(Segment("main", ",\"annotations\":{\"tenant\":\"acme\"}"));
+  SendDocument(Segment("main"));
+  SendDocument(Segment("local"));
+  SendDocument(Segment("unknown"));
+  SendDocument("T1SAAAA");
+  ASSERT_TRUE(Eventually([&] { return worker_->stats().datagrams.value() == 6; }));
+  StopWorker();
+  EXPECT_EQ(TakeDocuments(&lanes_[0]).size(), 1U);
+  EXPECT_EQ(TakeDocuments(&lanes_[1]).size(), 1U);
+  EXPECT_EQ(TakeDocuments(&lanes_[2]).size(), 2U);
+  EXPECT_EQ(worker_->stats().filtered.value(), 3U);
+  ExpectLedger(6);
+  EXPECT_EQ(pool_->bytes_used(), 0U) << "both lanes of a fan-out gave the shared batch back";
+}
+
+TEST_P(WorkerTest, RepairsUtf8AndCountsWhatItCannotIndex) {
+  StartWorker(GetParam(), {{"", {"a"}}});
+  SendDocument(Segment("bad\xff"));
+  SendDocument(Segment("x", ",\"metadata\":{\"n\":1e400}"));
+  ASSERT_TRUE(Eventually([&] { return worker_->stats().datagrams.value() == 2; }));
+  StopWorker();
+  EXPECT_EQ(TakeDocuments(&lanes_[0]), (std::vector<std::string>{
+                                           Segment("bad\xef\xbf\xbd"),
+                                           Segment("x", ",\"metadata\":{\"n\":1e400}")}));
+  EXPECT_EQ(worker_->stats().utf8_repaired.value(), 1U);
+  EXPECT_EQ(worker_->stats().unscanned.value(), 1U);
+}
+
+TEST_P(WorkerTest, ValidateOffPassesEverythingWithAHeader) {
+  StartWorker(GetParam(), {{"", {"a"}}}, Validate::kOff);
+  SendDocument("hello");
+  SendDocument(std::string("\x00\xff", 2));
+  ASSERT_TRUE(Eventually([&] { return worker_->stats().datagrams.value() == 2; }));
+  StopWorker();
+  EXPECT_EQ(TakeDocuments(&lanes_[0]), (std::vector<std::string>{"hello", {"\x00\xff", 2}}));
+}
+
+TEST_P(WorkerTest, DeliversWhatTheKernelHeldWhenStopped) {
+  StartWorker(GetParam(), {{"", {"a"}}});
+  ASSERT_TRUE(Eventually([&] { return worker_->engine() == GetParam(); }));
+  for (int i = 0; i < 1000; ++i) SendDocument(Segment("s"));
+  StopWorker();
+  EXPECT_EQ(TakeDocuments(&lanes_[0]).size() + worker_->stats().kernel_drops.value(), 1000U);
+  ExpectLedger(1000 - worker_->stats().kernel_drops.value());
+}
+
+TEST_P(WorkerTest, SurvivesRandomDatagrams) {
+  StartWorker(GetParam(), {{"annotation.a = 1 OR http.status = 200", {"a"}}, {"", {"b"}}},
+              Validate::kStrict);
+  unsigned state = 1;
+  const auto random = [&] { return state = state * 1664525U + 1013904223U, state >> 8; };
+  for (uint64_t i = 0; i < 5000; ++i) {
+    std::string bytes = i % 3 == 0 ? "" : "{\"format\": \"json\", \"version\": 1}\n";
+    if (i % 5 == 0) bytes += Segment("x", ",\"annotations\":{\"a\":1}");
+    const size_t more = random() % 200;
+    for (size_t k = 0; k < more; ++k) bytes += static_cast<char>(random());
+    if (!bytes.empty() && i % 2 == 0) bytes[random() % bytes.size()] = static_cast<char>(random());
+    SendRaw(bytes);
+    if (i % 200 == 199) {
+      ASSERT_TRUE(Eventually([&] { return worker_->stats().datagrams.value() == i + 1; }));
+      TakeDocuments(&lanes_[0]);
+      TakeDocuments(&lanes_[1]);
+      TakeDocuments(&dead_);
+    }
+  }
+  StopWorker();
+  ExpectLedger(5000);
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, WorkerTest,
+                         ::testing::Values(ReceiveEngine::kIoUring, ReceiveEngine::kRecvmmsg),
+                         [](const auto& p) { return std::string(ReceiveEngineName(p.param)); });
+
+}  // namespace
+}  // namespace mobula
