@@ -98,9 +98,12 @@ class HttpClient::Impl final : public HttpConnectionOwner {
   }
 
   void Close() {
-    std::vector<HttpCallPtr> calls = Drop();
+    const std::vector<HttpCallPtr> calls = Drop();
     for (const HttpCallPtr& call : calls) {
-      Post(std::move(call->done), absl::CancelledError("the client is closed"), "canceled");
+      HttpResponse response;
+      response.transport = absl::CancelledError("the client is closed");
+      response.fault = "canceled";
+      call->done(std::move(response));
     }
   }
 

@@ -81,7 +81,8 @@ class HttpClient {
   // Calls `done` exactly once, from the loop, never from inside Send.
   void Send(HttpRequest request, HttpDone done);
 
-  // Ends every call in flight (Cancelled) and every connection.
+  // Ends every connection and every call in flight: their callbacks are called, with Cancelled, before Close
+  // returns.
   void Close();
 
   [[nodiscard]] const HttpUrl& url() const noexcept;

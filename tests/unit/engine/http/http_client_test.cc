@@ -395,6 +395,7 @@ TEST_F(HttpClientTest, CloseAnswersEveryCallOnce) {
     loop_.RunUntil(std::chrono::steady_clock::now() + milliseconds(2));
   }
   client_->Close();
+  EXPECT_EQ(done, 3);
   client_->Close();
   loop_.RunUntil(std::chrono::steady_clock::now() + milliseconds(20));
   EXPECT_EQ(done, 3);
