@@ -1,4 +1,4 @@
-// Stops a fuzz target at a wrong answer, so that libFuzzer keeps the input and the replay test
+// Stops a fuzz target or a bench at a wrong answer, so that libFuzzer keeps the input and the test
 // fails.
 #pragma once
 
