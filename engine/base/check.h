@@ -10,8 +10,8 @@ namespace mobula {
 }  // namespace mobula
 
 // CHECK is always on: one cheap condition each. DCHECK only without NDEBUG.
-#define CHECK(condition)                                                          \
-  (static_cast<bool>(condition) ? static_cast<void>(0)                            \
+#define CHECK(condition)                               \
+  (static_cast<bool>(condition) ? static_cast<void>(0) \
                                 : ::mobula::CheckFailed(#condition, __FILE__, __LINE__))
 #ifdef NDEBUG
 #define DCHECK(condition) static_cast<void>(sizeof(static_cast<bool>(condition)))

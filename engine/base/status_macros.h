@@ -8,10 +8,9 @@
 #define MOBULA_CONCAT(a, b) MOBULA_CONCAT_INNER(a, b)
 
 // Returns from the function when `expr`, an absl::Status, is not OK.
-#define RETURN_IF_ERROR(expr)                                    \
-  do {                                                           \
-    if (absl::Status mobula_status = (expr); !mobula_status.ok()) \
-      return mobula_status;                                      \
+#define RETURN_IF_ERROR(expr)                                                           \
+  do {                                                                                  \
+    if (absl::Status mobula_status = (expr); !mobula_status.ok()) return mobula_status; \
   } while (false)
 
 // Assigns the value of `expr`, an absl::StatusOr, to `lhs`, or returns its status.

@@ -44,7 +44,7 @@ struct XrayBackendConfig {
   std::string endpoint;  // empty: https://xray.<region>.<suffix of the partition>
   std::string profile;   // empty: AWS_PROFILE, else "default"
   TlsConfig tls;
-  int concurrency = 0;  // calls in flight at most; 0 = adaptive up to 64
+  int concurrency = 0;                          // calls in flight at most; 0 = adaptive up to 64
   Duration timeout = std::chrono::seconds(10);  // per call
 };
 
@@ -78,7 +78,7 @@ struct BackendConfig {
 
 // --- routes --------------------------------------------------------------------------------------------
 struct RouteConfig {
-  std::string when;             // a filter expression, already parsed once without error; empty: always
+  std::string when;  // a filter expression, already parsed once without error; empty: always
   std::vector<std::string> to;  // names of backends; empty: drop, counted as filtered
 };
 

@@ -20,8 +20,9 @@
 namespace mobula {
 
 struct ConfigInput {
-  std::string path;               // "-": standard input
-  std::vector<std::string> sets;  // "receivers.udp.address=127.0.0.1:3000", from --set; they win over the file
+  std::string path;  // "-": standard input
+  std::vector<std::string>
+      sets;  // "receivers.udp.address=127.0.0.1:3000", from --set; they win over the file
   // The environment; empty: the process's own.
   std::function<std::optional<std::string>(std::string_view)> environment;
 };

@@ -19,7 +19,8 @@ namespace mobula {
 // One document as the filter sees it. The scanner must still hold the document.
 struct FilterSubject {
   SegmentScanner* scanner;
-  std::string_view source;  // the sender's address as text: "10.1.2.3", "fd00::7"; empty when unknown
+  std::string_view
+      source;  // the sender's address as text: "10.1.2.3", "fd00::7"; empty when unknown
 };
 
 class Filter {
