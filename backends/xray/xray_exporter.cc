@@ -98,13 +98,12 @@ absl::Status XrayExporter::Start(IoLoop* loop) {
   credentials_ = MakeCredentialsProvider(config_.profile, environment_);
 
   context_.log->Info("xray_endpoint", "sending to X-Ray",
-                     {{"backend", name_},
+                     {{"key", name_},
                       {"endpoint", fmt::format("{}://{}{}", tls ? "https" : "http", host_, path_)},
                       {"region", region}});
   // They may come later: a mounted secret, a profile written by a side-car.
   if (const auto found = credentials_->Get(); !found.ok()) {
-    context_.log->Warn("no_credentials", std::string(found.status().message()),
-                       {{"backend", name_}});
+    context_.log->Warn("no_credentials", std::string(found.status().message()), {{"key", name_}});
   }
   return absl::OkStatus();
 }
@@ -175,7 +174,7 @@ void XrayExporter::OnAnswer(Call* call, const HttpResponse& response) {
   if (answer.result.verdict == Verdict::kDelivered) {
     refused_.reset();
     if (!answer.result.code.empty()) {
-      context_.log->Warn(answer.result.code, answer.result.message, {{"backend", name_}});
+      context_.log->Warn(answer.result.code, answer.result.message, {{"key", name_}});
     }
     if (!answer.unprocessed.empty()) ReadUnprocessed(*call, &answer);
   }
@@ -194,20 +193,20 @@ void XrayExporter::OnCredentialsRefused(const Call& call, ExportResult* result) 
 void XrayExporter::OnClockError(const Call& call, std::chrono::seconds error) {
   // From what this call was signed with: several can be refused before the first correction is in use.
   clock_offset_ = call.clock_offset + error;
-  context_.log->Warn(
-      "clock_skew", "the clock is wrong: signing with the time of X-Ray's answers",
-      {{"backend", name_}, {"seconds", static_cast<int64_t>(clock_offset_.count())}});
+  context_.log->Warn("clock_skew", "the clock is wrong: signing with the time of X-Ray's answers",
+                     {{"key", name_}, {"seconds", static_cast<int64_t>(clock_offset_.count())}});
 }
 
 void XrayExporter::ReadUnprocessed(const Call& call, XrayAnswer* answer) {
   UnprocessedMatcher matcher(call.batch, call.body.taken);
   for (const XrayAnswer::Unprocessed& entry : answer->unprocessed) {
     const auto match = matcher.Find(entry.id);
-    context_.log->Warn("segment_unprocessed",
-                       match ? fmt::format("Unprocessed trace {}, segment {}: {}", match->trace_id,
-                                           entry.id, entry.code)
-                             : fmt::format("Unprocessed segment {}: {}", entry.id, entry.code),
-                       {{"backend", name_}, {"key", entry.code}, {"detail", entry.message}});
+    context_.log->Warn(
+        "segment_unprocessed",
+        match ? fmt::format("Unprocessed trace {}, segment {}: {}", match->trace_id, entry.id,
+                            entry.code)
+              : fmt::format("Unprocessed segment {}: {}", entry.id, entry.code),
+        {{"key", fmt::format("{}/{}", name_, entry.code)}, {"detail", entry.message}});
     if (!match) continue;
     answer->result.documents.push_back(
         {static_cast<uint8_t>(match->index), entry.verdict, entry.code});

@@ -1,0 +1,47 @@
+// Tests of backends/xray/unprocessed.h.
+#include "backends/xray/unprocessed.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/unit/backends/xray/batch_fixture.h"
+
+namespace mobula {
+namespace {
+
+class UnprocessedTest : public testing::BatchFixture {};
+
+TEST_F(UnprocessedTest, FindsDocumentsByTheirDecodedId) {
+  const BatchRef batch = MakeBatch({Segment("1111111111111111"), Segment("2222222222222222"),
+                                    R"({ "name":"x", "id" : "3333333333333\u0033\u00333" })"});
+  UnprocessedMatcher matcher(*batch, batch->all());
+  EXPECT_EQ(matcher.Find("3333333333333333")->index, 2U);
+  const auto second = matcher.Find("2222222222222222");
+  EXPECT_EQ(second->index, 1U);
+  EXPECT_EQ(second->trace_id, "1-6b032d9c-fd1bb0ecdc976e5e8f1eeb6f");
+}
+
+TEST_F(UnprocessedTest, SameIdsAreMatchedOneAfterTheOther) {
+  const BatchRef batch = MakeBatch({Segment("a"), Segment("b"), Segment("a")});
+  UnprocessedMatcher matcher(*batch, batch->all());
+  EXPECT_EQ(matcher.Find("a")->index, 0U);
+  EXPECT_EQ(matcher.Find("a")->index, 2U);
+  EXPECT_FALSE(matcher.Find("a"));
+}
+
+TEST_F(UnprocessedTest, NothingMatchesWhatNobodySent) {
+  const BatchRef batch = MakeBatch({Segment("a"), Segment("b"), "{\"id\":7}", "{\"id\":\"\"}"});
+  UnprocessedMatcher matcher(*batch, 0b1101);
+  EXPECT_FALSE(matcher.Find(""));
+  EXPECT_FALSE(matcher.Find("ffffffffffffffff"));
+  EXPECT_FALSE(matcher.Find("b"));  // in the batch, but not in this call
+  EXPECT_TRUE(matcher.Find("a"));
+}
+
+TEST_F(UnprocessedTest, UnreadDocumentsHaveNoId) {
+  const BatchRef batch = MakeBatch({"T1Sabcd", "{broken", "\xff"}, DocumentKind::kRaw);
+  UnprocessedMatcher matcher(*batch, batch->all());
+  EXPECT_FALSE(matcher.Find("T1Sabcd"));
+}
+
+}  // namespace
+}  // namespace mobula
