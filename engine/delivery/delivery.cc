@@ -136,7 +136,8 @@ uint64_t Delivery::CountHeld() const {
   uint64_t sum = 0;
   for (const Item& item : ready_) sum += static_cast<uint64_t>(Count(item.documents));
   for (const Item& item : waiting_) sum += static_cast<uint64_t>(Count(item.documents));
-  for (const auto& [id, call] : in_flight_) sum += static_cast<uint64_t>(Count(call.item.documents));
+  for (const auto& [id, call] : in_flight_)
+    sum += static_cast<uint64_t>(Count(call.item.documents));
   return sum;
 }
 
@@ -152,8 +153,8 @@ void Delivery::StartCalls(Time now, DeliveryActions* actions) {
     ++item.attempts;
     in_flight_bytes_ += cost;
     const CallId id = ++last_id_;
-    actions->calls.push_back({id, item.held->batch.Share(), item.documents, now + options_.timeout,
-                              item.attempts});
+    actions->calls.push_back(
+        {id, item.held->batch.Share(), item.documents, now + options_.timeout, item.attempts});
     in_flight_.emplace(id, InFlight{std::move(item), now});
   }
   window_used_ |= !ready_.empty();
@@ -193,9 +194,8 @@ void Delivery::SplitOrDrop(Item item, const std::string& code, DeliveryActions* 
 void Delivery::WaitAlone(Item item, Time now, Duration at_least) {
   item.not_before = now + std::max(at_least, Backoff(item.attempts));
   waiting_.push_back(std::move(item));
-  std::push_heap(waiting_.begin(), waiting_.end(), [](const Item& a, const Item& b) {
-    return Later(a.not_before, b.not_before);
-  });
+  std::push_heap(waiting_.begin(), waiting_.end(),
+                 [](const Item& a, const Item& b) { return Later(a.not_before, b.not_before); });
 }
 
 void Delivery::OnSuccess() {
@@ -227,9 +227,8 @@ void Delivery::KeepQuota(DeliveryActions* actions) {
   while (account_->held_bytes.value() > options_.quota && !(waiting_.empty() && ready_.empty())) {
     Item oldest;
     if (!waiting_.empty()) {
-      std::pop_heap(waiting_.begin(), waiting_.end(), [](const Item& a, const Item& b) {
-        return Later(a.not_before, b.not_before);
-      });
+      std::pop_heap(waiting_.begin(), waiting_.end(),
+                    [](const Item& a, const Item& b) { return Later(a.not_before, b.not_before); });
       oldest = std::move(waiting_.back());
       waiting_.pop_back();
     } else {
@@ -245,8 +244,7 @@ Duration Delivery::Backoff(int failures) {
   const double full =
       static_cast<double>(options_.backoff_min.count()) * std::pow(2.0, std::min(failures - 1, 30));
   const double jitter = std::uniform_real_distribution<double>(0.5, 1.0)(random_);
-  return Duration(
-      static_cast<int64_t>(std::min(full, static_cast<double>(cap.count())) * jitter));
+  return Duration(static_cast<int64_t>(std::min(full, static_cast<double>(cap.count())) * jitter));
 }
 
 }  // namespace mobula

@@ -81,7 +81,9 @@ class Delivery {
 
   // When OnTimer has something to do; kTimeNever: only after another event.
   [[nodiscard]] Time next_timer() const;
-  [[nodiscard]] bool idle() const { return ready_.empty() && waiting_.empty() && in_flight_.empty(); }
+  [[nodiscard]] bool idle() const {
+    return ready_.empty() && waiting_.empty() && in_flight_.empty();
+  }
   [[nodiscard]] size_t calls_in_flight() const { return in_flight_.size(); }
   [[nodiscard]] int window() const { return static_cast<int>(window_); }
   // True while the last call failed in a way that only somebody's help mends (Verdict::kHold).
@@ -104,8 +106,8 @@ class Delivery {
   struct Item {
     std::shared_ptr<Held> held;
     DocumentSet documents = 0;
-    int attempts = 0;      // calls made so far
-    Time not_before{};     // only while in waiting_
+    int attempts = 0;   // calls made so far
+    Time not_before{};  // only while in waiting_
   };
   struct InFlight {
     Item item;
@@ -138,7 +140,7 @@ class Delivery {
   int clean_ = 0;             // successes since the window last changed
   bool window_used_ = false;  // work waited for it since then
   Time last_decrease_{};
-  int failures_ = 0;          // in a row, of whole calls
+  int failures_ = 0;  // in a row, of whole calls
   Time last_failure_{};
   Time rest_until_{};
   bool degraded_ = false;

@@ -18,8 +18,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "engine/batch/batch.h"
 #include "engine/base/time.h"
+#include "engine/batch/batch.h"
 
 namespace mobula {
 
@@ -32,9 +32,9 @@ enum class Verdict : uint8_t {
   kDelivered,
   kRetry,      // 408, 5xx, reset, strange answer: again, after a backoff
   kThrottled,  // 429, throttling codes, time-out: again, and fewer calls at a time
-  kHold,       // access denied, DNS, TLS verification: again, but the lane is degraded until it passes
-  kTooLarge,   // split; a single document that is too large is final
-  kRefused,    // final: dead-lettered with the reason
+  kHold,  // access denied, DNS, TLS verification: again, but the lane is degraded until it passes
+  kTooLarge,  // split; a single document that is too large is final
+  kRefused,   // final: dead-lettered with the reason
 };
 
 struct DocumentVerdict {

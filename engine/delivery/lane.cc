@@ -141,9 +141,8 @@ void Lane::Note(const ExportResult& result) {
     }
     ++entry->second;
   }
-  const std::string text =
-      fmt::format("Sending segment batch failed with: {}{}{}", result.code,
-                  result.message.empty() ? "" : ": ", result.message);
+  const std::string text = fmt::format("Sending segment batch failed with: {}{}{}", result.code,
+                                       result.message.empty() ? "" : ": ", result.message);
   if (refused) {
     options_.log->Error("batch_refused", text, {{"key", options_.name}, {"code", result.code}});
   } else {

@@ -18,8 +18,8 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "engine/delivery/delivery.h"
-#include "engine/queue/lane_inbox.h"
 #include "engine/http/io_loop.h"
+#include "engine/queue/lane_inbox.h"
 
 namespace mobula {
 
@@ -66,7 +66,9 @@ class Lane {
   [[nodiscard]] size_t quota() const { return options_.quota; }
   [[nodiscard]] const LaneAccount& account() const { return account_; }
   [[nodiscard]] const CallCounters& calls() const { return calls_; }
-  [[nodiscard]] size_t calls_in_flight() const { return in_flight_.load(std::memory_order_relaxed); }
+  [[nodiscard]] size_t calls_in_flight() const {
+    return in_flight_.load(std::memory_order_relaxed);
+  }
   [[nodiscard]] int window() const { return window_.load(std::memory_order_relaxed); }
   [[nodiscard]] Health health() const;
   // Failed calls by code, at most 32 codes; what is more is "other".

@@ -34,8 +34,8 @@ absl::StatusOr<std::unique_ptr<BlockPool>> BlockPool::Create(size_t bytes) {
   void* base = mmap(nullptr, regions * kBlockBytesMax, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (base == MAP_FAILED) {
-    return absl::ResourceExhaustedError(absl::StrCat("cannot map ", regions * kBlockBytesMax,
-                                                     " bytes for the buffer: ", std::strerror(errno)));
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "cannot map ", regions * kBlockBytesMax, " bytes for the buffer: ", std::strerror(errno)));
   }
   return std::unique_ptr<BlockPool>(new BlockPool(static_cast<char*>(base), regions));
 }

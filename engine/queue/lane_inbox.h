@@ -9,8 +9,8 @@
 
 #include <functional>
 
-#include "engine/queue/lane_account.h"
 #include "engine/queue/batch_queue.h"
+#include "engine/queue/lane_account.h"
 
 namespace mobula {
 

@@ -20,10 +20,10 @@
 namespace mobula {
 
 struct Datagram {
-  const char* data;         // kScanPadding bytes behind it are readable
-  uint32_t size;            // bytes received; the payload's own size even when truncated
+  const char* data;  // kScanPadding bytes behind it are readable
+  uint32_t size;     // bytes received; the payload's own size even when truncated
   bool truncated;
-  const sockaddr* source;   // null when the kernel gave none
+  const sockaddr* source;  // null when the kernel gave none
 };
 
 class DatagramSource {

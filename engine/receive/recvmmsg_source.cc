@@ -8,8 +8,8 @@
 #include <cstring>
 
 #include "engine/base/unique_fd.h"
-#include "engine/receive/source_engines.h"
 #include "engine/receive/slot_arena.h"
+#include "engine/receive/source_engines.h"
 
 namespace mobula {
 namespace {
@@ -57,8 +57,7 @@ class RecvmmsgSource final : public DatagramSource {
       for (int i = 0; i < got; ++i) {
         const mmsghdr& m = messages_[static_cast<size_t>(i)];
         out[static_cast<size_t>(i)] = {
-            slots_.slot(static_cast<size_t>(i)), m.msg_len,
-            (m.msg_hdr.msg_flags & MSG_TRUNC) != 0,
+            slots_.slot(static_cast<size_t>(i)), m.msg_len, (m.msg_hdr.msg_flags & MSG_TRUNC) != 0,
             m.msg_hdr.msg_namelen > 0 ? static_cast<const sockaddr*>(m.msg_hdr.msg_name) : nullptr};
       }
       if (static_cast<unsigned>(got) < room) next_ = (next_ + 1) % sockets_.size();

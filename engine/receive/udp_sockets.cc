@@ -52,9 +52,7 @@ struct Address {
   }
 };
 
-bool Ipv6Works() {
-  return UniqueFd(socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0)).valid();
-}
+bool Ipv6Works() { return UniqueFd(socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0)).valid(); }
 
 // Resolves "host:port". An empty host is every address of both families, a name its first IPv4 address.
 absl::StatusOr<Address> Resolve(const std::string& text) {
@@ -73,8 +71,8 @@ absl::StatusOr<Address> Resolve(const std::string& text) {
   hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
   addrinfo* found = nullptr;
   if (const int e = getaddrinfo(host.c_str(), port.c_str(), &hints, &found); e != 0) {
-    return absl::InvalidArgumentError(
-        fmt::format("cannot resolve {}: {}", text, e == EAI_SYSTEM ? std::strerror(errno) : gai_strerror(e)));
+    return absl::InvalidArgumentError(fmt::format(
+        "cannot resolve {}: {}", text, e == EAI_SYSTEM ? std::strerror(errno) : gai_strerror(e)));
   }
   const addrinfo* best = found;
   for (const addrinfo* a = found; a != nullptr; a = a->ai_next) {
@@ -91,11 +89,13 @@ absl::StatusOr<Address> Resolve(const std::string& text) {
 }
 
 absl::Status BindError(const Address& address, int error) {
-  const std::string text = fmt::format("cannot listen on udp {}: {}", address.text(), std::strerror(error));
+  const std::string text =
+      fmt::format("cannot listen on udp {}: {}", address.text(), std::strerror(error));
   if (error == EADDRINUSE) {
     return absl::AlreadyExistsError(
-        text + "; another program, perhaps another agent, has the port: choose another with "
-               "receivers.udp.address");
+        text +
+        "; another program, perhaps another agent, has the port: choose another with "
+        "receivers.udp.address");
   }
   if (error == EACCES) return absl::PermissionDeniedError(text);
   return absl::InvalidArgumentError(text);
@@ -185,9 +185,11 @@ absl::StatusOr<UdpSockets> OpenUdpSockets(const UdpConfig& config, int workers) 
   if (const uint64_t total = result.receive_buffer * static_cast<uint64_t>(per_worker);
       total < std::min<uint64_t>(config.receive_buffer, 2ULL << 20)) {
     result.warnings.push_back(fmt::format(
-        "the kernel gives the UDP socket a queue of {} KiB where {} KiB were asked for: a burst of more than "
+        "the kernel gives the UDP socket a queue of {} KiB where {} KiB were asked for: a burst of "
+        "more than "
         "{} segments of 700 bytes will lose some. Allow more with: sysctl -w net.core.rmem_max={}",
-        total / 1024, config.receive_buffer / 1024, total / TrueSize(700), config.receive_buffer / 2));
+        total / 1024, config.receive_buffer / 1024, total / TrueSize(700),
+        config.receive_buffer / 2));
   }
   return result;
 }

@@ -18,9 +18,9 @@ namespace mobula {
 
 struct UdpSockets {
   std::vector<std::vector<UniqueFd>> by_worker;
-  std::string address;             // as bound: "0.0.0.0:2000", "[::]:2000", with the real port
+  std::string address;  // as bound: "0.0.0.0:2000", "[::]:2000", with the real port
   uint16_t port = 0;
-  uint64_t receive_buffer = 0;     // effective bytes per socket
+  uint64_t receive_buffer = 0;        // effective bytes per socket
   std::vector<std::string> warnings;  // what to tell once the log is open
 };
 

@@ -121,7 +121,9 @@ void Worker::Serve(DatagramSource* source) {
       Sleep(pause);
     } else {
       const Time due = NextDue();
-      source->Wait(due == kTimeNever ? kIdleWait : std::clamp<Duration>(due - now, Duration::zero(), kIdleWait));
+      source->Wait(due == kTimeNever
+                       ? kIdleWait
+                       : std::clamp<Duration>(due - now, Duration::zero(), kIdleWait));
     }
     stats_.wakeups.Add();
   }
@@ -228,8 +230,7 @@ void Worker::Append(Route* route, std::string_view document, DocumentKind kind, 
 void Worker::Close(Route* route) noexcept {
   if (route->builder.empty()) return;
   const size_t documents = route->builder.size();
-  const bool dead_letters =
-      options_.dead_letter != nullptr && route == routes_.back().get();
+  const bool dead_letters = options_.dead_letter != nullptr && route == routes_.back().get();
   const BatchRef batch = route->builder.Close();
   for (Exit* const exit : route->exits) {
     if (batch) {

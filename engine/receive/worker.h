@@ -40,7 +40,7 @@ struct alignas(kCacheLineBytes) WorkerStats {
   Counter open;      // documents in open batches now
   Counter unscanned;
   Counter utf8_repaired;
-  Counter otlp;          // T1S and T1U documents
+  Counter otlp;  // T1S and T1U documents
   Counter batches;
   Counter kernel_drops;  // of this worker's sockets, since they were opened
   Counter wakeups;       // sleeps and waits that ended
@@ -76,8 +76,8 @@ class Worker {
     BatchBuilder::Limits batch;
     BlockPool* pool = nullptr;
     const Router* router = nullptr;
-    std::vector<LaneInbox*> lanes;         // by the router's numbers
-    LaneInbox* dead_letter = nullptr;      // null: refused documents are only counted
+    std::vector<LaneInbox*> lanes;     // by the router's numbers
+    LaneInbox* dead_letter = nullptr;  // null: refused documents are only counted
   };
 
   explicit Worker(Options options);
@@ -119,7 +119,8 @@ class Worker {
   WorkerStats stats_;
   std::atomic<ReceiveEngine> engine_{ReceiveEngine::kAuto};
   std::atomic<bool> stop_{false};
-  std::unique_ptr<DatagramSource> owned_source_;  // lives as long as the worker: Stop may wake it late
+  std::unique_ptr<DatagramSource>
+      owned_source_;  // lives as long as the worker: Stop may wake it late
   std::atomic<DatagramSource*> source_{nullptr};
 
   Framing framing_;

@@ -23,7 +23,8 @@ absl::StatusOr<std::unique_ptr<Router>> Router::Create(const std::vector<RouteCo
     if (!config.when.empty()) {
       ASSIGN_OR_RETURN(Filter filter, Filter::ParseForDocument(config.when));
       route.when = std::move(filter);
-      router->needs_source_ |= absl::AsciiStrToLower(config.when).find("source") != std::string::npos;
+      router->needs_source_ |=
+          absl::AsciiStrToLower(config.when).find("source") != std::string::npos;
     }
     for (const std::string& name : config.to) {
       const auto found = std::find_if(backends.begin(), backends.end(),

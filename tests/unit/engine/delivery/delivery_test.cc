@@ -183,7 +183,8 @@ TEST_F(DeliveryTest, BoundsTheBytesInFlight) {
 TEST_F(DeliveryTest, RetriesThrottledDocumentsAloneAndDropsRefusedOnes) {
   Arrive(5);
   ExportResult result;
-  result.documents = {{1, Verdict::kThrottled, "ThrottledException"}, {3, Verdict::kRefused, "InvalidId"}};
+  result.documents = {{1, Verdict::kThrottled, "ThrottledException"},
+                      {3, Verdict::kRefused, "InvalidId"}};
   Answer(TakeCalls()[0].id, result);
   EXPECT_EQ(account_.delivered.value(), 3U);
   EXPECT_EQ(Dropped(DropReason::kRefused), 1U);
@@ -324,7 +325,8 @@ TEST_F(DeliveryTest, BalancesUnderRandomAnswers) {
         const DocumentSet documents = it->second;
         open.erase(it);
         ExportResult result = Result(static_cast<Verdict>(calm ? 0 : random() % 6));
-        if (!calm && random() % 4 == 0) result.taken = documents & (uint64_t{random()} << 32 | random());
+        if (!calm && random() % 4 == 0)
+          result.taken = documents & (uint64_t{random()} << 32 | random());
         if (result.verdict == Verdict::kDelivered && !calm) {
           ForEach(documents, [&](size_t i) {
             if (random() % 8 != 0) return;

@@ -134,7 +134,8 @@ TEST_F(LaneTest, RetriesUntilTheFarSideIsBackAndTellsSo) {
   Push(2);
   ASSERT_TRUE(Eventually([&] { return lane_->account().delivered.value() == 2; }));
   EXPECT_FALSE(lane_->health().failing);
-  EXPECT_EQ(lane_->errors(), (std::vector<std::pair<std::string, uint64_t>>{{"AccessDeniedException", 3}}));
+  EXPECT_EQ(lane_->errors(),
+            (std::vector<std::pair<std::string, uint64_t>>{{"AccessDeniedException", 3}}));
   lane_->Drain(Now() + seconds(10));
   ASSERT_TRUE(lane_->Join(Now() + seconds(10)));
   EXPECT_NE(log_lines_.find("Sending segment batch failed with: AccessDeniedException: not you"),

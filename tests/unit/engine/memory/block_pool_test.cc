@@ -15,7 +15,8 @@ std::unique_ptr<BlockPool> MakePool(size_t bytes) { return *BlockPool::Create(by
 
 TEST(BlockPoolTest, NeedsOneRegion) {
   EXPECT_FALSE(BlockPool::Create(BlockPool::kBlockBytesMax - 1).ok());
-  EXPECT_EQ(MakePool(BlockPool::kBlockBytesMax * 3 - 1)->bytes_total(), BlockPool::kBlockBytesMax * 2);
+  EXPECT_EQ(MakePool(BlockPool::kBlockBytesMax * 3 - 1)->bytes_total(),
+            BlockPool::kBlockBytesMax * 2);
 }
 
 TEST(BlockPoolTest, CostsWholePages) {

@@ -54,7 +54,8 @@ class DatagramSourceTest : public ::testing::TestWithParam<ReceiveEngine> {
     ASSERT_EQ(connect(sender_.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to), 0);
   }
   void Send(std::string_view bytes) {
-    ASSERT_EQ(send(sender_.get(), bytes.data(), bytes.size(), 0), static_cast<ssize_t>(bytes.size()));
+    ASSERT_EQ(send(sender_.get(), bytes.data(), bytes.size(), 0),
+              static_cast<ssize_t>(bytes.size()));
   }
   // Receives until `n` datagrams came or five seconds passed.
   std::vector<std::string> Take(size_t n) {

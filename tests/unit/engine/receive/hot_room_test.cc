@@ -106,8 +106,9 @@ TEST_P(HotRoomTest, NeitherAllocatesNorMapsNorLocks) {
   const absl::StatusOr<ReceiveEngine> engine = ChooseEngine(GetParam(), &why);
   if (!engine.ok()) GTEST_SKIP() << engine.status().message();
   in_worker_thread_ = [] { watched = true; };
-  StartWorker(GetParam(), {{"annotation.tenant = \"acme\" OR source BEGINSWITH \"10.\"", {"a", "b"}},
-                           {"", {"c"}}});
+  StartWorker(
+      GetParam(),
+      {{"annotation.tenant = \"acme\" OR source BEGINSWITH \"10.\"", {"a", "b"}}, {"", {"c"}}});
   const std::string header = "{\"format\": \"json\", \"version\": 1}\n";
   const std::vector<std::string> kinds = {
       header + Segment("plain"),

@@ -13,9 +13,8 @@ Duration Settle(Pacer* pacer, double rate, uint64_t bytes) {
   double owed = 0;
   Duration pause{};
   for (const Time end = now + std::chrono::seconds(2); now < end;) {
-    const Duration step = pause > Duration::zero()
-                              ? pause
-                              : Duration(static_cast<int64_t>(1e9 / rate));
+    const Duration step =
+        pause > Duration::zero() ? pause : Duration(static_cast<int64_t>(1e9 / rate));
     now += step;
     owed += rate * Seconds(step);
     const auto got = static_cast<uint64_t>(owed);

@@ -83,7 +83,8 @@ class WorkerFixture : public ::testing::Test {
   void TearDown() override { StopWorker(); }
 
   void SendRaw(const std::string& bytes) {
-    ASSERT_EQ(send(sender_.get(), bytes.data(), bytes.size(), 0), static_cast<ssize_t>(bytes.size()));
+    ASSERT_EQ(send(sender_.get(), bytes.data(), bytes.size(), 0),
+              static_cast<ssize_t>(bytes.size()));
   }
   void SendDocument(const std::string& document) {
     SendRaw("{\"format\": \"json\", \"version\": 1}\n" + document);

@@ -22,7 +22,8 @@ TEST_P(WorkerTest, HandsOverEveryDocumentByteForByte) {
   StartWorker(GetParam(), {{"", {"a"}}});
   std::vector<std::string> sent;
   for (int i = 0; i < 333; ++i) {
-    sent.push_back(Segment("service-" + std::to_string(i), ",\"metadata\":{\"é\\u00e9\": [ 1.50 ]}"));
+    sent.push_back(
+        Segment("service-" + std::to_string(i), ",\"metadata\":{\"é\\u00e9\": [ 1.50 ]}"));
     SendDocument(sent.back());
   }
   ASSERT_TRUE(Eventually([&] { return worker_->stats().datagrams.value() == 333; }));
@@ -104,9 +105,9 @@ TEST_P(WorkerTest, RepairsUtf8AndCountsWhatItCannotIndex) {
   SendDocument(Segment("x", ",\"metadata\":{\"n\":1e400}"));
   ASSERT_TRUE(Eventually([&] { return worker_->stats().datagrams.value() == 2; }));
   StopWorker();
-  EXPECT_EQ(TakeDocuments(&lanes_[0]), (std::vector<std::string>{
-                                           Segment("bad\xef\xbf\xbd"),
-                                           Segment("x", ",\"metadata\":{\"n\":1e400}")}));
+  EXPECT_EQ(TakeDocuments(&lanes_[0]),
+            (std::vector<std::string>{Segment("bad\xef\xbf\xbd"),
+                                      Segment("x", ",\"metadata\":{\"n\":1e400}")}));
   EXPECT_EQ(worker_->stats().utf8_repaired.value(), 1U);
   EXPECT_EQ(worker_->stats().unscanned.value(), 1U);
 }
