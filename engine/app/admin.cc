@@ -60,8 +60,9 @@ HttpReply Admin::Answer(const HttpServerRequest& request) const {
     reply.body = agent_->ledger().json() + "\n";
   } else {
     reply.status = 404;
-    reply.body = "/healthz  the receivers' loops turn\n/readyz   documents can be taken; what is degraded\n"
-                 "/metrics  for Prometheus\n/ledger   where every document went\n";
+    reply.body =
+        "/healthz  the receivers' loops turn\n/readyz   documents can be taken; what is degraded\n"
+        "/metrics  for Prometheus\n/ledger   where every document went\n";
   }
   return reply;
 }

@@ -35,6 +35,21 @@ void RaiseFileLimit() {
   (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+std::string_view RejectText(RejectReason reason) {
+  switch (reason) {
+    case RejectReason::kMissingHeader:
+      return "Missing header";
+    case RejectReason::kMissingSegment:
+      return "Missing header or segment";
+    case RejectReason::kInvalidHeader:
+      return "Invalid header";
+    default:
+      return "Invalid segment document";
+  }
+}
+
+}  // namespace
+
 Delivery::Options DeliveryOptions(const BackendConfig& backend, uint64_t quota, uint64_t seed) {
   Delivery::Options options;
   options.seed = seed;
@@ -52,24 +67,20 @@ Delivery::Options DeliveryOptions(const BackendConfig& backend, uint64_t quota, 
   return options;
 }
 
-std::string PrintableStart(std::string_view bytes) {
-  return std::string(bytes.substr(0, RejectSample::kBytes));
-}
-
-std::string_view RejectText(RejectReason reason) {
-  switch (reason) {
-    case RejectReason::kMissingHeader:
-      return "Missing header";
-    case RejectReason::kMissingSegment:
-      return "Missing header or segment";
-    case RejectReason::kInvalidHeader:
-      return "Invalid header";
-    default:
-      return "Invalid segment document";
+Ledger::Lane LedgerOf(const Lane& lane) {
+  const LaneAccount& a = lane.account();
+  Ledger::Lane l;
+  l.name = lane.name();
+  l.entered = a.entered.value();
+  l.delivered = a.delivered.value();
+  for (int r = 0; r < kDropReasonCount; ++r) {
+    if (const uint64_t n = a.dropped[static_cast<size_t>(r)].value()) {
+      l.dropped[std::string(DropReasonName(static_cast<DropReason>(r)))] = n;
+    }
   }
+  l.held = a.held.value();
+  return l;
 }
-
-}  // namespace
 
 Agent::Agent(Log* log) : log_(log) {}
 
@@ -124,9 +135,9 @@ absl::Status Agent::Build(const Config& config) {
     const BackendConfig& backend = config.backends[i];
     absl::StatusOr<std::unique_ptr<Exporter>> exporter = MakeExporter(backend, context);
     if (!exporter.ok()) {
-      return absl::Status(exporter.status().code(),
-                          fmt::format("backends.{}: {}", backend.name,
-                                      std::string(exporter.status().message())));
+      return absl::Status(
+          exporter.status().code(),
+          fmt::format("backends.{}: {}", backend.name, std::string(exporter.status().message())));
     }
     Lane::Options options = lane_options(backend.name, shares.lanes[i]);
     options.delivery = DeliveryOptions(backend, shares.lanes[i], i + 1);
@@ -175,7 +186,8 @@ absl::Status Agent::Start() {
     worker_threads_.emplace_back([this, w] {
       pthread_setname_np(pthread_self(), fmt::format("worker-{}", w).c_str());
       if (const absl::Status status = workers_[w]->Run(); !status.ok()) {
-        log_->Error("receiver_failed", std::string(status.message()), {{"worker", static_cast<int>(w)}});
+        log_->Error("receiver_failed", std::string(status.message()),
+                    {{"worker", static_cast<int>(w)}});
       }
     });
   }
@@ -219,17 +231,18 @@ void Agent::Housekeep(Time now) {
     RejectSample sample;
     while (workers_[w]->TakeSample(&sample)) {
       log_->Warn("datagram_rejected",
-                 fmt::format("{}: {}", RejectText(sample.reason), PrintableStart(sample.text())),
+                 fmt::format("{}: {}", RejectText(sample.reason), sample.text()),
                  {{"key", RejectReasonName(sample.reason)},
                   {"source", sample.source.data()},
                   {"bytes", static_cast<uint64_t>(sample.size)}});
     }
     const uint64_t drops = workers_[w]->stats().kernel_drops.value();
     if (drops > drops_told_[w]) {
-      log_->Warn("kernel_drops",
-                 "the kernel's UDP queue was full and datagrams were lost before we could read them; "
-                 "raise receivers.udp.receive_buffer and net.core.rmem_max",
-                 {{"datagrams", drops - drops_told_[w]}, {"total", drops}});
+      log_->Warn(
+          "kernel_drops",
+          "the kernel's UDP queue was full and datagrams were lost before we could read them; "
+          "raise receivers.udp.receive_buffer and net.core.rmem_max",
+          {{"datagrams", drops - drops_told_[w]}, {"total", drops}});
       drops_told_[w] = drops;
     }
   }
@@ -261,20 +274,7 @@ Ledger Agent::ledger() const {
     ledger.open += s.open.value();
     ledger.kernel_drops += s.kernel_drops.value();
   }
-  for (const auto& lane : lanes_) {
-    const LaneAccount& a = lane->account();
-    Ledger::Lane l;
-    l.name = lane->name();
-    l.entered = a.entered.value();
-    l.delivered = a.delivered.value();
-    for (int r = 0; r < kDropReasonCount; ++r) {
-      if (const uint64_t n = a.dropped[static_cast<size_t>(r)].value()) {
-        l.dropped[std::string(DropReasonName(static_cast<DropReason>(r)))] = n;
-      }
-    }
-    l.held = a.held.value();
-    ledger.lanes.push_back(std::move(l));
-  }
+  for (const auto& lane : lanes_) ledger.lanes.push_back(LedgerOf(*lane));
   return ledger;
 }
 
@@ -288,7 +288,8 @@ bool Agent::Healthy(std::string* why) const {
   absl::MutexLock lock(&mutex_);
   for (size_t w = 0; w < worker_watch_.size(); ++w) {
     if (now - worker_watch_[w].at <= kStuckAfter) continue;
-    *why = fmt::format("worker {} has not turned for {:.0f} s", w, Seconds(now - worker_watch_[w].at));
+    *why =
+        fmt::format("worker {} has not turned for {:.0f} s", w, Seconds(now - worker_watch_[w].at));
     return false;
   }
   *why = "ok";

@@ -26,6 +26,11 @@
 
 namespace mobula {
 
+// How a backend's lane uses its quota of the buffer.
+Delivery::Options DeliveryOptions(const BackendConfig& backend, uint64_t quota, uint64_t seed);
+// What the ledger says of a lane.
+Ledger::Lane LedgerOf(const Lane& lane);
+
 class Agent {
  public:
   static absl::StatusOr<std::unique_ptr<Agent>> Create(const Config& config, Log* log);

@@ -35,6 +35,19 @@ std::string Reasons(const std::map<std::string, uint64_t>& counts) {
 
 uint64_t Ledger::Lane::dropped_total() const { return Sum(dropped); }
 
+std::string Ledger::Lane::json() const {
+  return fmt::format("{{\"entered\":{},\"delivered\":{},\"dropped\":{},\"held\":{}}}", entered,
+                     delivered, JsonMap(dropped), held);
+}
+
+std::string Ledger::Lane::text() const {
+  std::string out =
+      fmt::format("  backend {}\n    delivered  {:>12} of {}\n    dropped    {:>12}{}\n", name,
+                  delivered, entered, dropped_total(), Reasons(dropped));
+  if (held != 0) out += fmt::format("    held       {:>12}\n", held);
+  return out;
+}
+
 uint64_t Ledger::rejected_total() const { return Sum(rejected); }
 
 bool Ledger::balanced() const {
@@ -44,15 +57,13 @@ bool Ledger::balanced() const {
 
 std::string Ledger::json() const {
   std::string out = fmt::format(
-      "{{\"balanced\":{},\"ingest\":{{\"datagrams\":{},\"bytes\":{},\"accepted\":{},\"rejected\":{},"
+      "{{\"balanced\":{},\"ingest\":{{\"datagrams\":{},\"bytes\":{},\"accepted\":{},\"rejected\":{}"
+      ","
       "\"routed\":{},\"filtered\":{},\"open\":{},\"kernel_drops\":{}}},\"lanes\":{{",
       balanced(), datagrams, bytes, accepted, JsonMap(rejected), routed, filtered, open,
       kernel_drops);
   for (size_t i = 0; i < lanes.size(); ++i) {
-    const Lane& l = lanes[i];
-    out += fmt::format(
-        "{}\"{}\":{{\"entered\":{},\"delivered\":{},\"dropped\":{},\"held\":{}}}",
-        i == 0 ? "" : ",", l.name, l.entered, l.delivered, JsonMap(l.dropped), l.held);
+    out += fmt::format("{}\"{}\":{}", i == 0 ? "" : ",", lanes[i].name, lanes[i].json());
   }
   return out + "}}";
 }
@@ -67,11 +78,7 @@ std::string Ledger::text() const {
       balanced() ? "balanced" : "NOT BALANCED: please report this", datagrams, bytes, accepted,
       rejected_total(), Reasons(rejected), kernel_drops);
   if (filtered != 0) out += fmt::format("  filtered     {:>12}\n", filtered);
-  for (const Lane& l : lanes) {
-    out += fmt::format("  backend {}\n    delivered  {:>12} of {}\n    dropped    {:>12}{}\n", l.name,
-                       l.delivered, l.entered, l.dropped_total(), Reasons(l.dropped));
-    if (l.held != 0) out += fmt::format("    held       {:>12}\n", l.held);
-  }
+  for (const Lane& l : lanes) out += l.text();
   return out;
 }
 

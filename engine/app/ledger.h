@@ -24,6 +24,8 @@ struct Ledger {
 
     [[nodiscard]] uint64_t dropped_total() const;
     [[nodiscard]] bool balanced() const { return entered == delivered + dropped_total() + held; }
+    [[nodiscard]] std::string json() const;
+    [[nodiscard]] std::string text() const;
   };
 
   uint64_t datagrams = 0;

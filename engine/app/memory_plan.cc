@@ -75,7 +75,8 @@ uint64_t DefaultBuffer(std::optional<uint64_t> limit) {
 
 std::string MemoryPlan::text() const {
   std::string sum = fmt::format(
-      "{} program + {} buffer + {} slots + {} kernel queue + {} TLS + {} parser + {} other = {} MiB",
+      "{} program + {} buffer + {} slots + {} kernel queue + {} TLS + {} parser + {} other = {} "
+      "MiB",
       MiB(program), MiB(buffer), MiB(slots), MiB(kernel_queue), MiB(tls), MiB(parser), MiB(other),
       MiB(total()));
   sum += limit.has_value() ? fmt::format(" of {} MiB", MiB(*limit)) : ", no limit set";
@@ -95,10 +96,10 @@ absl::StatusOr<MemoryPlan> PlanMemory(const Config& config, int workers, uint64_
   plan.other = 2 * kMiB;
   plan.limit = limit;
   if (limit.has_value() && plan.total() > *limit) {
-    return absl::FailedPreconditionError(fmt::format(
-        "the memory plan does not fit into the container: {}; lower buffer.memory, "
-        "receivers.udp.receive_buffer or receivers.udp.workers, or raise the limit",
-        plan.text()));
+    return absl::FailedPreconditionError(
+        fmt::format("the memory plan does not fit into the container: {}; lower buffer.memory, "
+                    "receivers.udp.receive_buffer or receivers.udp.workers, or raise the limit",
+                    plan.text()));
   }
   return plan;
 }
@@ -120,7 +121,8 @@ absl::StatusOr<BufferShares> DivideBuffer(const Config& config, uint64_t buffer,
   const uint64_t taken = open + reserve + shares.dead_letter + configured;
   if (buffer < taken + equal_parts * kLaneQuotaMin) {
     return absl::InvalidArgumentError(fmt::format(
-        "buffer.memory: {} KiB are too little: {} KiB for open batches, {} KiB for closing them, {} KiB of "
+        "buffer.memory: {} KiB are too little: {} KiB for open batches, {} KiB for closing them, "
+        "{} KiB of "
         "configured quotas and at least {} KiB for each other backend make {} KiB",
         buffer / 1024, open / 1024, (reserve + shares.dead_letter) / 1024, configured / 1024,
         kLaneQuotaMin / 1024, (taken + equal_parts * kLaneQuotaMin) / 1024));

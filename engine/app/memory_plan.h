@@ -43,8 +43,8 @@ uint64_t DefaultBuffer(std::optional<uint64_t> limit);
 
 // How the buffer is divided.
 struct BufferShares {
-  uint64_t pool = 0;         // the block pool
-  uint64_t dead_letter = 0;  // quota of the dead-letter lane; 0 without one
+  uint64_t pool = 0;            // the block pool
+  uint64_t dead_letter = 0;     // quota of the dead-letter lane; 0 without one
   std::vector<uint64_t> lanes;  // quota of each backend, in order
 };
 

@@ -76,9 +76,10 @@ void AddReceiver(const Agent& agent, Families* out) {
              [](S s) { return s.routed.value(); });
   per_worker("mobula_documents_filtered_total", "Documents that no route sends anywhere.",
              [](S s) { return s.filtered.value(); });
-  per_worker("mobula_documents_unscanned_total",
-             "Well-formed documents that could not be indexed (huge numbers, lone surrogates, depth).",
-             [](S s) { return s.unscanned.value(); });
+  per_worker(
+      "mobula_documents_unscanned_total",
+      "Well-formed documents that could not be indexed (huge numbers, lone surrogates, depth).",
+      [](S s) { return s.unscanned.value(); });
   per_worker("mobula_documents_utf8_repaired_total",
              "Documents in which invalid UTF-8 became U+FFFD.",
              [](S s) { return s.utf8_repaired.value(); });
@@ -159,9 +160,10 @@ void AddProcess(const Agent& agent, Families* out) {
       .Add(static_cast<uint64_t>(agent.pool().bytes_total()));
   out->Gauge("mobula_buffer_used_bytes", "How much of it is taken.")
       .Add(static_cast<uint64_t>(agent.pool().bytes_used()));
-  out->Gauge("mobula_ledger_balanced",
-             "1 when received = accepted + rejected, and each backend's books balance; may be 0 for a "
-             "moment while documents move.")
+  out->Gauge(
+         "mobula_ledger_balanced",
+         "1 when received = accepted + rejected, and each backend's books balance; may be 0 for a "
+         "moment while documents move.")
       .Add(agent.ledger().balanced() ? 1.0 : 0.0);
   const ProcessUsage usage = ReadProcessUsage();
   out->Gauge("process_resident_memory_bytes", "Resident memory.").Add(usage.resident_bytes);
@@ -199,7 +201,8 @@ std::string OpenMetrics(const std::vector<MetricFamily>& families) {
     for (const ClientMetric& metric : family.metric) {
       std::string labels;
       for (const ClientMetric::Label& label : metric.label) {
-        labels += fmt::format("{}{}=\"{}\"", labels.empty() ? "" : ",", label.name, escape(label.value));
+        labels +=
+            fmt::format("{}{}=\"{}\"", labels.empty() ? "" : ",", label.name, escape(label.value));
       }
       out += fmt::format("{}{} {}\n", family.name, labels.empty() ? "" : "{" + labels + "}",
                          Number(counter ? metric.counter.value : metric.gauge.value));

@@ -2,13 +2,14 @@
 #include "engine/app/run_command.h"
 
 #include <fmt/format.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <cstdio>
 
 #include "engine/app/admin.h"
 #include "engine/app/agent.h"
+#include "engine/app/open_log.h"
+#include "engine/app/signals.h"
 #include "engine/app/status_line.h"
 #include "engine/app/version.h"
 #include "engine/base/log.h"
@@ -19,43 +20,13 @@ namespace {
 
 Time Now() { return std::chrono::steady_clock::now(); }
 
-// Blocks the signals we serve in every thread made from here on, and takes them one by one.
-class Signals {
- public:
-  Signals() {
-    sigemptyset(&set_);
-    for (const int s : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set_, s);
-    pthread_sigmask(SIG_BLOCK, &set_, nullptr);
-    signal(SIGPIPE, SIG_IGN);
-  }
-  // The next signal, or 0 after `wait`.
-  int Next(Duration wait) const {
-    const timespec limit{wait / std::chrono::seconds(1), (wait % std::chrono::seconds(1)).count()};
-    const int got = sigtimedwait(&set_, nullptr, &limit);
-    return got > 0 ? got : 0;
-  }
-
- private:
-  sigset_t set_;
-};
-
-absl::StatusOr<std::unique_ptr<Log>> OpenLog(const LogConfig& config) {
-  const bool terminal = config.path.empty() && isatty(STDERR_FILENO) == 1;
-  Log::Options options;
-  options.level = config.level;
-  options.format = config.format.value_or(terminal ? LogFormat::kText : LogFormat::kJson);
-  options.path = config.path;
-  options.colour = terminal && options.format == LogFormat::kText && getenv("NO_COLOR") == nullptr;
-  return Log::Open(options);
-}
-
 void TellLanes(const Config& config, Log* log) {
   for (const BackendConfig& backend : config.backends) {
     if (const auto* file = std::get_if<FileBackendConfig>(&backend.settings)) {
       log->Info("backend", fmt::format("Backend {} writes to {}", backend.name, file->path));
     } else {
-      log->Info("backend", fmt::format("Backend {} is of type {}", backend.name,
-                                       std::string(backend.type())));
+      log->Info("backend",
+                fmt::format("Backend {} is of type {}", backend.name, std::string(backend.type())));
     }
   }
 }
@@ -148,12 +119,14 @@ absl::Status CheckConfig(const ConfigInput& input) {
   RETURN_IF_ERROR(DivideBuffer(config, buffer, workers, router->size()).status());
   std::printf("%s: ok\n  receives on   udp %s\n", input.path.c_str(), config.udp.address.c_str());
   for (const BackendConfig& backend : config.backends) {
-    std::printf("  backend       %s (%s)\n", backend.name.c_str(), std::string(backend.type()).c_str());
+    std::printf("  backend       %s (%s)\n", backend.name.c_str(),
+                std::string(backend.type()).c_str());
   }
   for (const RouteConfig& route : config.routes) {
     std::string to;
     for (const std::string& name : route.to) to += (to.empty() ? "" : ", ") + name;
-    std::printf("  route         %s -> %s\n", route.when.empty() ? "everything" : route.when.c_str(),
+    std::printf("  route         %s -> %s\n",
+                route.when.empty() ? "everything" : route.when.c_str(),
                 to.empty() ? "dropped" : to.c_str());
   }
   return absl::OkStatus();

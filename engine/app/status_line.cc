@@ -8,19 +8,9 @@
 #include <cstdio>
 
 #include "engine/app/metrics_page.h"
+#include "engine/app/progress_bar.h"
 
 namespace mobula {
-namespace {
-
-// 1234567 as 1,234,567.
-std::string Grouped(uint64_t n) {
-  std::string digits = std::to_string(n);
-  for (size_t i = digits.size(); i > 3; i -= 3) digits.insert(i - 3, ",");
-  return digits;
-}
-
-}  // namespace
-
 StatusLine::StatusLine() : enabled_(isatty(STDERR_FILENO) == 1) {}
 
 std::string StatusLine::Text(const Ledger& ledger, double rate, uint64_t resident_bytes) {

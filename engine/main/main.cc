@@ -5,7 +5,9 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "engine/app/replay_command.h"
 #include "engine/app/run_command.h"
+#include "engine/app/send_command.h"
 #include "engine/app/version.h"
 
 namespace {
@@ -36,7 +38,8 @@ void AddConfigOptions(CLI::App* command, ConfigInput* input) {
 
 int main(int argc, char** argv) {
   CLI::App app(
-      "Mobula takes AWS X-Ray trace segments over UDP and delivers them: to X-Ray, to files, with every loss "
+      "Mobula takes AWS X-Ray trace segments over UDP and delivers them: to X-Ray, to files, with "
+      "every loss "
       "counted.",
       "mobula");
   app.require_subcommand(1);
@@ -49,10 +52,46 @@ int main(int argc, char** argv) {
   AddConfigOptions(run, &input);
   run->callback([&] { status = Finish(mobula::RunAgent(input)); });
 
-  CLI::App* const check =
-      app.add_subcommand("check", "Read a configuration and say what it means, or what is wrong with it");
+  CLI::App* const check = app.add_subcommand(
+      "check", "Read a configuration and say what it means, or what is wrong with it");
   AddConfigOptions(check, &input);
   check->callback([&] { status = Finish(mobula::CheckConfig(input)); });
+
+  mobula::SendOptions send_options;
+  bool send_json = false;
+  CLI::App* const send =
+      app.add_subcommand("send", "Play documents or captured datagrams to an address over UDP");
+  send->add_option(
+          "inputs", send_options.inputs,
+          "Files, folders, or - : .bin .packet (datagrams), .json, .jsonl, .mobula; also .gz, .zst")
+      ->type_name("FILE")
+      ->required();
+  send->add_option("--to", send_options.to, "Where to")
+      ->type_name("HOST:PORT")
+      ->capture_default_str();
+  send->add_option("--rate", send_options.rate, "Datagrams per second; 0: as fast as possible")
+      ->type_name("N")
+      ->capture_default_str();
+  send->add_option("--repeat", send_options.repeat, "Passes over the inputs")
+      ->type_name("N")
+      ->capture_default_str();
+  send->add_flag("--fresh", send_options.fresh, "New ids in each pass, times as if recorded now");
+  send->add_flag("--json", send_json, "The result as JSON, also on a terminal");
+  send->callback([&] {
+    status = mobula::SendCommand(send_options,
+                                 send_json ? mobula::SendOutput::kJson : mobula::SendOutput::kAuto);
+  });
+
+  mobula::ReplayOptions replay_options;
+  CLI::App* const replay = app.add_subcommand(
+      "replay", "Deliver documents from files through a backend of a configuration");
+  AddConfigOptions(replay, &replay_options.config);
+  replay->add_option("--backend", replay_options.backend, "Which; not needed when there is one")
+      ->type_name("NAME");
+  replay->add_option("inputs", replay_options.inputs, "Files, folders, or - , as for send")
+      ->type_name("FILE")
+      ->required();
+  replay->callback([&] { status = mobula::ReplayCommand(replay_options); });
 
   CLI::App* const version = app.add_subcommand("version", "Print the version");
   version->callback([] { std::printf("mobula %s\n", std::string(mobula::kVersion).c_str()); });

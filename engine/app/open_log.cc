@@ -1,0 +1,20 @@
+// Tested by the e2e suite.
+#include "engine/app/open_log.h"
+
+#include <unistd.h>
+
+#include <cstdlib>
+
+namespace mobula {
+
+absl::StatusOr<std::unique_ptr<Log>> OpenLog(const LogConfig& config) {
+  const bool terminal = config.path.empty() && isatty(STDERR_FILENO) == 1;
+  Log::Options options;
+  options.level = config.level;
+  options.format = config.format.value_or(terminal ? LogFormat::kText : LogFormat::kJson);
+  options.path = config.path;
+  options.colour = terminal && options.format == LogFormat::kText && getenv("NO_COLOR") == nullptr;
+  return Log::Open(options);
+}
+
+}  // namespace mobula

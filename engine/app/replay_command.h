@@ -1,0 +1,26 @@
+// `mobula replay`: delivers documents from files through a backend of a configuration: what a file backend kept
+// while another was down, or a capture.
+//
+// Room:   cold; its own process.
+// Errors: the exit status says whether everything was delivered; the ledger says what was not.
+// Limits: holds no more than the backend's share of the buffer: reading waits while the backend is slow.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "engine/config/loader.h"
+
+namespace mobula {
+
+struct ReplayOptions {
+  ConfigInput config;
+  std::string backend;              // empty: the configuration's only one
+  std::vector<std::string> inputs;  // files, folders, "-"
+};
+
+// The whole command: progress and log on stderr, the ledger as text on stderr or, when stdout is no terminal, as
+// JSON on stdout. SIGINT and SIGTERM end it after the drain's grace. Answers the exit status.
+int ReplayCommand(const ReplayOptions& options);
+
+}  // namespace mobula
