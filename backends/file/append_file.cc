@@ -94,6 +94,7 @@ absl::Status FileError(int error, std::string_view path) {
 
 AppendFile::AppendFile(Options options, Log* log) : options_(std::move(options)), log_(log) {
   CHECK(log != nullptr);
+  CHECK(options_.rotate_keep >= 1);
 }
 
 absl::Status AppendFile::Open() {
@@ -270,14 +271,10 @@ std::string AppendFile::RotatedName(int number) const {
 }
 
 absl::Status AppendFile::Rotate() {
-  if (options_.rotate_keep == 0) {
-    if (unlink(options_.path.c_str()) != 0) return FileError(errno, options_.path);
-  } else {
-    for (int i = options_.rotate_keep - 1; i >= 0; --i) {
-      const std::string from = i == 0 ? options_.path : RotatedName(i);
-      if (rename(from.c_str(), RotatedName(i + 1).c_str()) != 0 && errno != ENOENT) {
-        return FileError(errno, from);
-      }
+  for (int i = options_.rotate_keep - 1; i >= 0; --i) {
+    const std::string from = i == 0 ? options_.path : RotatedName(i);
+    if (rename(from.c_str(), RotatedName(i + 1).c_str()) != 0 && errno != ENOENT) {
+      return FileError(errno, from);
     }
   }
   Close();

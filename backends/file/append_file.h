@@ -37,7 +37,7 @@ class AppendFile {
     std::string suffix;
     mode_t mode = 0640;
     uint64_t rotate_size = 0;  // bytes; 0: never
-    int rotate_keep = 5;       // rotated files kept; 0: none, the file begins anew
+    int rotate_keep = 5;       // rotated files kept; at least 1
     // Also sync the folder of a new file, and a file before it is closed or rotated away.
     bool sync = false;
     std::string header;  // what an empty file begins with

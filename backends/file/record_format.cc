@@ -21,10 +21,9 @@ void AppendLine(std::string_view document, std::string* out) {
   const size_t begin = out->size();
   out->append(document);
   // Between tokens they are blanks; inside a JSON string they cannot be.
-  for (size_t i = begin; i < out->size(); ++i) {
-    char& c = (*out)[i];
-    c = c == '\n' || c == '\r' ? ' ' : c;
-  }
+  // Plain pointers, so that the compiler may use vectors.
+  char* const end = out->data() + out->size();
+  for (char* c = out->data() + begin; c != end; ++c) *c = *c == '\n' || *c == '\r' ? ' ' : *c;
   out->push_back('\n');
 }
 

@@ -1,4 +1,4 @@
-// The far sides: nothing, files of every format, a pipe that stands for standard output.
+// The far sides: nothing, files of every format, a pipe that stands for standard output, an X-Ray endpoint.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -15,6 +15,13 @@
 #include "tests/unit/backends/file/file_test_support.h"
 #if HAVE_BACKEND_FILE
 #include "backends/file/stream_exporter.h"
+#endif
+#if HAVE_BACKEND_XRAY
+#include <simdjson.h>
+#include <atomic>
+#include <mutex>
+
+#include "tests/support/scripted_server.h"
 #endif
 
 namespace mobula::testing {
@@ -200,6 +207,86 @@ Backend FileBackend(const char* name, FileFormat format, Compression compression
 }
 #endif
 
+#if HAVE_BACKEND_XRAY
+// Takes PutTraceSegments and keeps the documents; signatures are other tests' business.
+class Xray final : public FarSide {
+ public:
+  std::unique_ptr<Exporter> Make(const ExporterContext& context) override {
+    setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE", 1);
+    setenv("AWS_SECRET_ACCESS_KEY", "for tests", 1);
+    XrayBackendConfig config;
+    config.region = "eu-west-1";
+    config.endpoint = "http://127.0.0.1:" + std::to_string(server_.port());
+    config.timeout = std::chrono::seconds(30);  // the deadlines of the calls decide
+    return Registered({.name = "test", .settings = config}, context);
+  }
+  std::vector<std::string> Arrived() override {
+    const std::lock_guard lock(mutex_);
+    return documents_;
+  }
+  void Fail() override { mode_ = Mode::kFail; }
+  void Hang() override { mode_ = Mode::kHang; }
+  void Work() override { mode_ = Mode::kWork; }
+
+ private:
+  enum class Mode { kWork, kFail, kHang };
+
+  void Serve(Peer& peer) {
+    while (const std::optional<PeerRequest> request = peer.Read()) {
+      switch (mode_.load()) {
+        case Mode::kHang:
+          peer.WaitForEnd();
+          return;
+        case Mode::kFail:
+          if (!FailOnce(peer)) return;
+          continue;
+        case Mode::kWork:
+          break;
+      }
+      Keep(*request);
+      peer.Reply(200, "{\"UnprocessedTraceSegments\":[]}");
+    }
+  }
+  // In another way each time. False when the connection ends.
+  bool FailOnce(Peer& peer) {
+    switch (failures_++ % 4) {
+      case 0:
+        peer.Reply(503, "");
+        return true;
+      case 1:
+        peer.Reply(429, "{\"message\":\"slower\"}");
+        return true;
+      case 2:
+        peer.Write("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{");  // and no more
+        return false;
+      default:
+        peer.Reset();
+        return false;
+    }
+  }
+  void Keep(const PeerRequest& request) {
+    EXPECT_EQ(request.line, "POST /TraceSegments HTTP/1.1");
+    simdjson::dom::parser parser;
+    simdjson::dom::array documents;
+    const auto error = parser.parse(request.body)["TraceSegmentDocuments"].get(documents);
+    EXPECT_EQ(error, simdjson::SUCCESS) << request.body.substr(0, 200);
+    if (error != simdjson::SUCCESS) return;
+    const std::lock_guard lock(mutex_);
+    for (const simdjson::dom::element document : documents) {
+      std::string_view text;
+      EXPECT_EQ(document.get(text), simdjson::SUCCESS);
+      documents_.emplace_back(text);
+    }
+  }
+
+  std::atomic<Mode> mode_{Mode::kWork};
+  std::atomic<int> failures_{0};
+  std::mutex mutex_;
+  std::vector<std::string> documents_;
+  ScriptedServer server_{[this](Peer& peer) { Serve(peer); }};
+};
+#endif
+
 }  // namespace
 
 std::vector<Backend> AllBackends() {
@@ -229,6 +316,10 @@ std::vector<Backend> AllBackends() {
                       .far_side = [] { return std::make_unique<Stream>(FileFormat::kFramed); },
                       .can_fail = false,
                       .can_hang = true});
+#endif
+#if HAVE_BACKEND_XRAY
+  backends.push_back(
+      {.name = "Xray", .far_side = [] { return std::make_unique<Xray>(); }, .can_hang = true});
 #endif
   return backends;
 }

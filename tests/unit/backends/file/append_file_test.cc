@@ -170,17 +170,6 @@ TEST_F(AppendFileTest, RotatesBySizeAndKeepsSoMany) {
   EXPECT_EQ(ReadFile(folder_ / "x.2.gz"), "HEADccccdddd");
 }
 
-TEST_F(AppendFileTest, KeepsNoRotatedFileWhenToldSo) {
-  AppendFile::Options options = Lines(folder_ / "x");
-  options.rotate_size = 4;
-  options.rotate_keep = 0;
-  AppendFile file(options, log_.get());
-  ASSERT_TRUE(file.Append("one\n").ok());
-  ASSERT_TRUE(file.Append("two\n").ok());
-  EXPECT_EQ(folder_.Names(), (std::vector<std::string>{"x"}));
-  EXPECT_EQ(ReadFile(folder_ / "x"), "two\n");
-}
-
 TEST_F(AppendFileTest, WritesOneAppendThatIsLargerThanTheRotationSize) {
   AppendFile::Options options = Lines(folder_ / "x");
   options.rotate_size = 4;
