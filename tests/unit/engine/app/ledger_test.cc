@@ -1,0 +1,60 @@
+#include "engine/app/ledger.h"
+
+#include <gtest/gtest.h>
+
+#include "engine/app/status_line.h"
+
+namespace mobula {
+namespace {
+
+Ledger Example() {
+  Ledger ledger;
+  ledger.datagrams = 1'000'007;
+  ledger.bytes = 700'000'000;
+  ledger.accepted = 1'000'000;
+  ledger.rejected = {{"invalid_header", 5}, {"invalid_json", 2}};
+  ledger.routed = 999'000;
+  ledger.filtered = 900;
+  ledger.open = 100;
+  ledger.kernel_drops = 3;
+  ledger.lanes = {{"prod", 999'000, 998'000, {{"refused", 10}}, 990}};
+  return ledger;
+}
+
+TEST(LedgerTest, BalancesOnlyWhenEverySumDoes) {
+  EXPECT_TRUE(Example().balanced());
+  Ledger lost = Example();
+  lost.lanes[0].delivered -= 1;
+  EXPECT_FALSE(lost.balanced());
+  Ledger unseen = Example();
+  unseen.datagrams += 1;
+  EXPECT_FALSE(unseen.balanced());
+  Ledger unrouted = Example();
+  unrouted.open -= 1;
+  EXPECT_FALSE(unrouted.balanced());
+}
+
+TEST(LedgerTest, JsonNamesEveryCount) {
+  EXPECT_EQ(
+      Example().json(),
+      "{\"balanced\":true,\"ingest\":{\"datagrams\":1000007,\"bytes\":700000000,"
+      "\"accepted\":1000000,\"rejected\":{\"invalid_header\":5,\"invalid_json\":2},"
+      "\"routed\":999000,\"filtered\":900,\"open\":100,\"kernel_drops\":3},\"lanes\":{\"prod\":"
+      "{\"entered\":999000,\"delivered\":998000,\"dropped\":{\"refused\":10},\"held\":990}}}");
+}
+
+TEST(LedgerTest, TextSaysWhenItDoesNotBalance) {
+  EXPECT_EQ(Example().text().find("ledger: balanced\n"), 0U);
+  Ledger lost = Example();
+  lost.accepted += 1;
+  EXPECT_EQ(lost.text().find("ledger: NOT BALANCED"), 0U);
+}
+
+TEST(StatusLineTest, FitsOnALineAndNamesReasons) {
+  EXPECT_EQ(StatusLine::Text(Example(), 1234.4, 14 << 20),
+            "received 1,234/s (1,000,007 in all)  delivered 998,000  held 1,090  dropped 20 "
+            "(invalid_header 5, invalid_json 2, kernel 3, refused 10)  memory 14 MiB");
+}
+
+}  // namespace
+}  // namespace mobula
