@@ -53,7 +53,8 @@ compile() {
   fi
   NINJA_STATUS='[%f/%t] ' logged "building build/$name" ninja -C "$ROOT/build/$name" "$@"
   if [ -n "$counter" ]; then
-    kill "$counter" && wait "$counter" 2> /dev/null
+    kill "$counter"
+    wait "$counter" 2> /dev/null || true  # 143: it was ended
     printf '\r\033[K' >&2
   fi
 }
