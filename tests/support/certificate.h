@@ -18,7 +18,8 @@ namespace mobula::testing {
 class Certificate {
  public:
   explicit Certificate(const char* names, int days = 1) {
-    key_ = EVP_EC_gen("P-256");
+    char curve[] = "P-256";  // the macro casts const away
+    key_ = EVP_EC_gen(curve);
     certificate_ = X509_new();
     X509_set_version(certificate_, X509_VERSION_3);
     ASN1_INTEGER_set(X509_get_serialNumber(certificate_), 1);
