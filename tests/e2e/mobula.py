@@ -18,6 +18,8 @@ BINARY = os.environ.get("MOBULA_BIN", os.path.join(ROOT, "build", "release", "en
 SANITIZED = "asan" in BINARY or "tsan" in BINARY
 PATIENCE = 5 if SANITIZED else 1
 HEADER = b'{"format": "json", "version": 1}\n'
+# The id and secret of the access key that the program is given.
+KEY = ("AKIDEXAMPLE", "example/secret+key")
 CAPTURES = os.path.join(ROOT, "tests", "data", "captures")
 
 
@@ -109,7 +111,7 @@ class Mobula:
 
     def __init__(self, folder, backends, start=True, environment=None, **sections):
         self.folder, self.port, self.admin = str(folder), free_port(), free_port()
-        self.environment = {**os.environ, "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret",
+        self.environment = {**os.environ, "AWS_ACCESS_KEY_ID": KEY[0], "AWS_SECRET_ACCESS_KEY": KEY[1],
                             "AWS_REGION": "us-east-1", **(environment or {})}
         udp = sections.pop("udp", {})
         self.config = {"receivers": {"udp": {"address": f"127.0.0.1:{self.port}", **udp}}, "backends": backends,
