@@ -96,18 +96,24 @@ class UringSource final : public DatagramSource {
     DCHECK(taken_ == 0);
     const unsigned room = static_cast<unsigned>(std::min(out.size(), kSlots));
     std::array<io_uring_cqe*, kSlots> cqes;
-    unsigned ready = io_uring_peek_batch_cqe(&ring_, cqes.data(), room);
-    if (ready == 0) {
-      // Runs the deferred work: this is where datagrams are copied into the slots. One run yields after
-      // about 33 datagrams, so the caller asks until nothing comes.
-      ArmSockets();
-      (void)io_uring_submit_and_get_events(&ring_);
-      ready = io_uring_peek_batch_cqe(&ring_, cqes.data(), room);
+    for (;;) {
+      unsigned ready = io_uring_peek_batch_cqe(&ring_, cqes.data(), room);
+      if (ready == 0) {
+        // Runs the deferred work: this is where datagrams are copied into the slots. One run yields
+        // after about 33 datagrams, so the caller asks until nothing comes.
+        ArmSockets();
+        (void)io_uring_submit_and_get_events(&ring_);
+        ready = io_uring_peek_batch_cqe(&ring_, cqes.data(), room);
+        if (ready == 0) return 0;
+      }
+      size_t got = 0;
+      for (unsigned i = 0; i < ready; ++i) got += Take(*cqes[i], &out[got]) ? 1 : 0;
+      io_uring_cq_advance(&ring_, ready);
+      if (got > 0) return got;
+      // Only news that a request ended, as when several sockets ran out of slots together: there may
+      // be datagrams behind it.
+      Recycle();
     }
-    size_t got = 0;
-    for (unsigned i = 0; i < ready; ++i) got += Take(*cqes[i], &out[got]) ? 1 : 0;
-    io_uring_cq_advance(&ring_, ready);
-    return got;
   }
 
   void Recycle() noexcept override {
