@@ -53,6 +53,15 @@ TEST(PacerTest, IsCarefulWithASmallQueue) {
   EXPECT_LT(Settle(&pacer, 10'000, 700), milliseconds(3));
 }
 
+TEST(PacerTest, BelievesARisingRateAtOnce) {
+  Pacer pacer(425'984);
+  (void)Settle(&pacer, 1000, 700);
+  // 100 datagrams in a millisecond: 184 would fill the queue.
+  Time now{std::chrono::seconds(300)};
+  (void)pacer.Next(now, 25, 25 * 700);
+  EXPECT_LT(pacer.Next(now + milliseconds(1), 100, 100 * 700), milliseconds(1));
+}
+
 TEST(PacerTest, WaitsForTheNextDatagramWhenNothingCame) {
   Pacer pacer(8 << 20);
   (void)Settle(&pacer, 10'000, 700);
