@@ -14,6 +14,7 @@ absl::StatusOr<std::unique_ptr<Log>> OpenLog(const LogConfig& config) {
   options.format = config.format.value_or(terminal ? LogFormat::kText : LogFormat::kJson);
   options.path = config.path;
   options.colour = terminal && options.format == LogFormat::kText && getenv("NO_COLOR") == nullptr;
+  options.over_status_line = terminal && options.format == LogFormat::kText;
   return Log::Open(options);
 }
 

@@ -94,8 +94,10 @@ absl::Status RunAgent(const ConfigInput& input) {
   agent->Housekeep(Now());
   line.Erase();
   const Ledger ledger = agent->ledger();
-  log->Info("ledger", ledger.balanced() ? "The ledger balances" : "The ledger does not balance",
-            {{"ledger", ledger.json()}});
+  if (!line.enabled() || !config.log.path.empty()) {
+    log->Info("ledger", ledger.balanced() ? "The ledger balances" : "The ledger does not balance",
+              {{"ledger", ledger.json()}});
+  }
   if (line.enabled()) std::fputs(ledger.text().c_str(), stderr);
   if (!joined) {
     log->Error("backend_hangs", "a backend hangs and is left behind");

@@ -152,13 +152,14 @@ struct Line {
   uint64_t repeated;
 };
 
-std::string TextLine(const Line& line, bool colour) {
+std::string TextLine(const Line& line, bool colour, bool over_status_line) {
   constexpr std::string_view kCutMark = " [cut]";
   const size_t level = static_cast<size_t>(line.level);
   const std::string repeated =
       line.repeated > 0 ? " repeated=" + std::to_string(line.repeated) : std::string();
   // A closing quote, the marks and the LF.
   LineBuilder out(1 + kCutMark.size() + repeated.size() + 1);
+  if (over_status_line) out.Raw("\r\x1b[K");
   out.Raw(Timestamp(std::chrono::system_clock::now()));
   out.Raw(" ");
   if (colour) out.Raw(kLevelColours[level]);
@@ -324,7 +325,9 @@ class Log::Impl {
     uint64_t repeated = 0;
     if (level >= LogLevel::kWarn && !repeats_.Admit(event, key, now_(), &repeated)) return;
     const Line line{level, event, message, fields, repeated};
-    Put(options_.format == LogFormat::kJson ? JsonLine(line) : TextLine(line, options_.colour));
+    Put(options_.format == LogFormat::kJson
+            ? JsonLine(line)
+            : TextLine(line, options_.colour, options_.over_status_line));
   }
 
  private:

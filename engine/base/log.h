@@ -49,6 +49,7 @@ class Log {
     LogFormat format = LogFormat::kText;
     std::string path;     // empty: stderr
     bool colour = false;  // ANSI colours of the level; only set for a terminal
+    bool over_status_line = false;  // each line first erases the terminal's line it is written on
   };
 
   static absl::StatusOr<std::unique_ptr<Log>> Open(const Options& options);
