@@ -80,6 +80,7 @@ class Feeder {
     const size_t documents = builder_.size();
     if (BatchRef batch = builder_.Close()) {
       lane_->inbox().Push(&producer_, std::move(batch));
+      lane_->inbox().Notify();
     } else {
       lane_->inbox().Lose(documents);
     }

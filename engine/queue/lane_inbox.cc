@@ -39,7 +39,6 @@ void LaneInbox::Push(Producer* producer, BatchRef batch) noexcept {
     account_->held.Sub(documents);
     account_->held_bytes.Sub(cost);
   }
-  notify_();
 }
 
 void LaneInbox::Lose(uint64_t documents) noexcept {

@@ -21,12 +21,14 @@ class LaneInbox {
   LaneInbox(LaneAccount* account, size_t quota, size_t batches_max, size_t producers)
       : account_(account), quota_(quota), queue_(batches_max, producers) {}
 
-  // Called after a push; cheap when the lane is awake. REQUIRES: set before the first Push.
+  // What Notify calls; cheap when the lane is awake. REQUIRES: set before the first Notify.
   void set_notify(std::function<void()> notify) { notify_ = std::move(notify); }
 
   [[nodiscard]] Producer MakeProducer() { return Producer(&queue_); }
 
   void Push(Producer* producer, BatchRef batch) noexcept;
+  // Wakes the lane for what was pushed: once per drain, not per batch.
+  void Notify() noexcept { notify_(); }
   // `documents` were routed here, but no block could be had for them.
   void Lose(uint64_t documents) noexcept;
 

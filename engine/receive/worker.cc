@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "engine/receive/udp_sockets.h"
 
@@ -16,6 +17,7 @@ namespace {
 constexpr Duration kIdleWait = std::chrono::seconds(1);
 constexpr Duration kDropsEvery = std::chrono::seconds(1);
 constexpr uint64_t kDrainMax = 64 * DatagramSource::kSlots;
+constexpr int kNotifyEvery = 16;
 
 Time Now() noexcept { return std::chrono::steady_clock::now(); }
 
@@ -51,6 +53,7 @@ struct Worker::Exit {
   explicit Exit(LaneInbox* i) : inbox(i), producer(i->MakeProducer()) {}
   LaneInbox* inbox;
   LaneInbox::Producer producer;
+  int pushed = 0;  // batches since the lane was last notified
 };
 
 // The open batch of one route and the ways out of it.
@@ -109,6 +112,7 @@ void Worker::Serve(DatagramSource* source) {
     const uint64_t datagrams = Drain(source, now, &bytes);
     now = Now();
     CloseDue(now);
+    Notify();
     const Duration pause = pacer_.Next(now, datagrams, bytes);
     stats_.rate.Set(static_cast<uint64_t>(pacer_.rate()));
     stats_.turns.Add();
@@ -136,6 +140,7 @@ void Worker::Serve(DatagramSource* source) {
   }
   CountKernelDrops();
   for (const auto& route : routes_) Close(route.get());
+  Notify();
 }
 
 // Empties the sockets; answers how many datagrams there were.
@@ -235,6 +240,8 @@ void Worker::Close(Route* route) noexcept {
   for (Exit* const exit : route->exits) {
     if (batch) {
       exit->inbox->Push(&exit->producer, batch.Share());
+      // In a long drain the lane begins before it ends.
+      if (++exit->pushed >= kNotifyEvery) Notify();
     } else {
       exit->inbox->Lose(documents);
     }
@@ -248,6 +255,13 @@ void Worker::Close(Route* route) noexcept {
 void Worker::CloseDue(Time now) noexcept {
   for (const auto& route : routes_) {
     if (route->builder.due() <= now) Close(route.get());
+  }
+}
+
+// One wake-up of a lane takes all batches of a drain.
+void Worker::Notify() noexcept {
+  for (const auto& exit : exits_) {
+    if (std::exchange(exit->pushed, 0) > 0) exit->inbox->Notify();
   }
 }
 

@@ -112,6 +112,7 @@ class Worker {
               Time now) noexcept;
   void Close(Route* route) noexcept;
   void CloseDue(Time now) noexcept;
+  void Notify() noexcept;
   [[nodiscard]] Time NextDue() const noexcept;
   void CountKernelDrops() noexcept;
 

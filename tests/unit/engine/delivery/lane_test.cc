@@ -89,6 +89,7 @@ class LaneTest : public ::testing::Test {
     BatchRef batch = builder.Close();
     ASSERT_TRUE(batch);
     lane_->inbox().Push(&*producer_, std::move(batch));
+    lane_->inbox().Notify();
   }
   void ExpectBalanced() {
     const LaneAccount& a = lane_->account();
