@@ -183,13 +183,14 @@ absl::StatusOr<UdpSockets> OpenUdpSockets(const UdpConfig& config, int workers) 
   result.address = address.text();
   result.port = address.port();
   if (const uint64_t total = result.receive_buffer * static_cast<uint64_t>(per_worker);
-      total < std::min<uint64_t>(config.receive_buffer, 2ULL << 20)) {
-    result.warnings.push_back(fmt::format(
-        "the kernel gives the UDP socket a queue of {} KiB where {} KiB were asked for: a burst of "
-        "more than "
-        "{} segments of 700 bytes will lose some. Allow more with: sysctl -w net.core.rmem_max={}",
-        total / 1024, config.receive_buffer / 1024, total / TrueSize(700),
-        config.receive_buffer / 2));
+      total < config.receive_buffer) {
+    result.warnings.push_back(
+        fmt::format("the kernel gives each UDP worker a queue of {} KiB where {} KiB were asked "
+                    "for: a burst of "
+                    "more than {} segments of 700 bytes may lose some. Allow more with: "
+                    "sysctl -w net.core.rmem_max={}",
+                    total / 1024, config.receive_buffer / 1024, total / TrueSize(700),
+                    config.receive_buffer / 2));
   }
   return result;
 }

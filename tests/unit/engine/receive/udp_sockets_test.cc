@@ -115,6 +115,19 @@ TEST(UdpSocketsTest, CountsWhatTheKernelDrops) {
   EXPECT_EQ(held + KernelDrops(fd), 200U);
 }
 
+TEST(UdpSocketsTest, WarnsWithTheSysctlWhenTheKernelGivesLess) {
+  UdpConfig config = At("127.0.0.1:0");
+  // More than any kernel gives one socket, privileged or not.
+  config.receive_buffer = 1ULL << 40;
+  config.sockets = 1;
+  const auto sockets = OpenUdpSockets(config, 1);
+  ASSERT_TRUE(sockets.ok());
+  ASSERT_EQ(sockets->warnings.size(), 1U);
+  EXPECT_NE(sockets->warnings[0].find("sysctl -w net.core.rmem_max=549755813888"),
+            std::string::npos)
+      << sockets->warnings[0];
+}
+
 TEST(UdpSocketsTest, UsesSeveralSocketsWhereOneCannotBeLarge) {
   UdpConfig config = At("127.0.0.1:0");
   config.sockets = 3;
