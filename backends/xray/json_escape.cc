@@ -1,6 +1,7 @@
-// A table says, for each set of special bytes among eight, how to spread the eight over up to sixteen with
-// room for the backslashes, and where those go: one shuffle, one OR and one store for eight bytes.
-// Tested by tests/unit/backends/xray/json_escape_test.cc, measured by bench/micro/escape_bench.cc.
+// A table says, for each set of special bytes among eight, how to spread the eight over up to
+// sixteen with room for the backslashes, and where those go: one shuffle, one OR and one store for
+// eight bytes. Tested by tests/unit/backends/xray/json_escape_test.cc, measured by
+// bench/micro/escape_bench.cc.
 #include "backends/xray/json_escape.h"
 
 #include <array>

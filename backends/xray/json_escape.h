@@ -1,7 +1,7 @@
 // Escaping of documents into a JSON string: what a request body mostly consists of.
 //
-// Room:   warm, but over every byte that leaves: 16 bytes a step with SSSE3 or NEON, the same result
-//         everywhere.
+// Room:   warm, but over every byte that leaves: 16 bytes a step with SSSE3 or NEON, the same
+//         result everywhere.
 // Limits: text must be valid UTF-8 for the result to be valid JSON.
 #pragma once
 

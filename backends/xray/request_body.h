@@ -1,8 +1,10 @@
-// The body of PutTraceSegments, written into a block of the pool: {"TraceSegmentDocuments":["…","…"]}.
+// The body of PutTraceSegments, written into a block of the pool:
+// {"TraceSegmentDocuments":["…","…"]}.
 //
 // Room:   warm.
 // Errors: none but the outcomes: no room in the pool, or a document that fits into no request.
-// Limits: 50 documents, 256 KiB with everything around them. What does not fit is left for the next call.
+// Limits: 50 documents, 256 KiB with everything around them. What does not fit is left for the next
+//         call.
 #pragma once
 
 #include <cstdint>

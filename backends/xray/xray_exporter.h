@@ -1,9 +1,10 @@
 // Sends batches to the AWS X-Ray API: PutTraceSegments, signed.
 //
-// Room:      warm.
-// Threads:   as Exporter: the lane's.
-// Errors:    what an answer means is in answer.h. Without credentials a call is held ("no_credentials").
-// Limits:    50 documents and 256 KiB a call; answers up to 256 KiB are read.
+// Room:    warm.
+// Threads: as Exporter: the lane's.
+// Errors:  what an answer means is in answer.h. Without credentials a call is held
+//          ("no_credentials").
+// Limits:  50 documents and 256 KiB a call; answers up to 256 KiB are read.
 #pragma once
 
 #include <chrono>

@@ -2,8 +2,9 @@
 //
 // Room:    cold; Get is warm.
 // Threads: one loop's thread.
-// Errors:  FailedPrecondition says which variable, file or profile is missing or broken and what to do.
-//          No secret, and no value of a variable or file but a profile's name, ever enters a message.
+// Errors:  FailedPrecondition says which variable, file or profile is missing or broken and what to
+//          do. No secret, and no value of a variable or file but a profile's name, ever enters a
+//          message.
 #pragma once
 
 #include <chrono>

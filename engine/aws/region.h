@@ -1,8 +1,8 @@
 // Which region to talk to, and where its services are.
 //
 // Room:   cold.
-// Errors: FailedPrecondition naming every place that was looked at; InvalidArgument for a region or URL that
-//         cannot be one.
+// Errors: FailedPrecondition naming every place that was looked at; InvalidArgument for a region or
+//         URL that cannot be one.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
-// The pool of connections, the addresses of the host and the one timer over all deadlines.
-// Tested by tests/unit/engine/http/http_client_test.cc and http_client_tls_test.cc.
+// The pool of connections, the addresses of the host and the one timer over all deadlines. Tested
+// by tests/unit/engine/http/http_client_test.cc and http_client_tls_test.cc.
 #include "engine/http/http_client.h"
 
 #include <fmt/format.h>

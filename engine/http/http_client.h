@@ -3,15 +3,13 @@
 // Room:      warm: a call on a kept connection costs two system calls and no timer.
 // Threads:   the loop's thread.
 // Ownership: a request's body must stay valid until its callback. The client outlives no callback
-// of its
-//            own: it must not be destroyed inside one.
+//            of its own: it must not be destroyed inside one.
 // Errors:    a call that got no answer ends with HttpResponse::transport: DeadlineExceeded
-// (time-out),
-//            Unavailable (no connection, reset, TLS handshake), NotFound (DNS), Unauthenticated
-//            (the certificate was not accepted), DataLoss (no HTTP, or over a limit), Cancelled
-//            (Close). Redirects are answers like any other.
+//            (time-out), Unavailable (no connection, reset, TLS handshake), NotFound (DNS),
+//            Unauthenticated (the certificate was not accepted), DataLoss (no HTTP, or over a
+//            limit), Cancelled (Close). Redirects are answers like any other.
 // Limits:    16 KiB of answer headers, `body_bytes_max` of answer body, one connection per call in
-// flight.
+//            flight.
 //
 // A call on a kept connection that turns out to be closed before the first byte of the answer is
 // sent once more on a new connection. The far side may have acted on the first one, so a call can

@@ -3,8 +3,7 @@
 //
 // Threads:   the loop's thread.
 // Ownership: shared by the client and by the handlers that wait on the socket. After Close it calls
-// its
-//            owner no more.
+//            its owner no more.
 #pragma once
 
 #include <array>

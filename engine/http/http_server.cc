@@ -1,5 +1,4 @@
-// The server over Boost.Beast.
-// Tested by tests/unit/engine/http/http_server_test.cc.
+// The server over Boost.Beast. Tested by tests/unit/engine/http/http_server_test.cc.
 #include "engine/http/http_server.h"
 
 #include <fmt/format.h>

@@ -5,11 +5,9 @@
 // Threads:   the loop's thread; the handler is called there and must not wait.
 // Ownership: the loop outlives the server.
 // Errors:    Listen names the address. A request that is no HTTP, or over a limit, is answered 400,
-// 413 or
-//            431 and the connection closed; the handler never sees it.
+//            413 or 431 and the connection closed; the handler never sees it.
 // Limits:    64 connections (more are closed at once), 8 KiB of headers, 64 KiB of body, 10 s to
-// send a
-//            request, to take an answer, or to be idle.
+//            send a request, to take an answer, or to be idle.
 #pragma once
 
 #include <cstdint>

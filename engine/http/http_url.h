@@ -3,8 +3,7 @@
 //
 // Room:   cold.
 // Errors: InvalidArgument naming the text and what is wrong with it. Userinfo, query and fragment
-// are
-//         refused: none of them has a meaning here, and a password must not end up in a log.
+//         are refused: none of them has a meaning here, and a password must not end up in a log.
 #pragma once
 
 #include <cstdint>

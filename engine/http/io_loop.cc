@@ -1,5 +1,5 @@
-// The event loop over Boost.Asio: this folder is the only door to it.
-// Tested by tests/unit/engine/http/io_loop_test.cc.
+// The event loop over Boost.Asio: this folder is the only door to it. Tested by
+// tests/unit/engine/http/io_loop_test.cc.
 #include "engine/http/io_loop.h"
 
 #include <sys/eventfd.h>

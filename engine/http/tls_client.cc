@@ -1,5 +1,4 @@
-// OpenSSL for outgoing connections.
-// Tested by tests/unit/engine/http/http_client_tls_test.cc.
+// OpenSSL for outgoing connections. Tested by tests/unit/engine/http/http_client_tls_test.cc.
 #include "engine/http/tls_client.h"
 
 #include <arpa/inet.h>

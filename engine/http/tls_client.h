@@ -5,9 +5,8 @@
 // Threads:   one loop's thread.
 // Ownership: the socket stays the caller's; a TlsStream must go before it.
 // Errors:    TlsStream answers what the socket must become ready for, or kError with a text in
-// error().
-//            Writing to a socket the peer closed raises no SIGPIPE: Asio ignores it for the whole
-//            process.
+//            error(). Writing to a socket the peer closed raises no SIGPIPE: Asio ignores it for
+//            the whole process.
 #pragma once
 
 #include <cstddef>
