@@ -100,7 +100,7 @@ void DeadLetterFile::Write(std::string_view reason, std::string_view backend, st
 
   absl::Status written;
   {
-    const absl::MutexLock lock(&mutex_);
+    const MutexLock lock(&mutex_);
     written = file_.Append(line);
   }
   if (written.ok()) return;
@@ -113,7 +113,7 @@ void DeadLetterFile::Write(std::string_view reason, std::string_view backend, st
 void DeadLetterFile::Reopen() {
   absl::Status opened;
   {
-    const absl::MutexLock lock(&mutex_);
+    const MutexLock lock(&mutex_);
     opened = file_.Reopen();
   }
   if (opened.ok()) return;

@@ -14,8 +14,8 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "backends/file/append_file.h"
+#include "engine/base/mutex.h"
 #include "engine/config/config.h"
 
 namespace mobula {
@@ -42,7 +42,7 @@ class DeadLetterFile {
 
   Log* const log_;
   std::atomic<uint64_t> lost_{0};  // any thread writes
-  absl::Mutex mutex_;
+  Mutex mutex_;
   AppendFile file_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -191,7 +191,7 @@ absl::Status Agent::Start() {
       }
     });
   }
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   worker_watch_.assign(workers_.size(), {0, Now()});
   lane_watch_.assign(lanes_.size(), {0, Now()});
   return absl::OkStatus();
@@ -246,7 +246,7 @@ void Agent::Housekeep(Time now) {
       drops_told_[w] = drops;
     }
   }
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   for (size_t w = 0; w < worker_watch_.size(); ++w) {
     const uint64_t turns = workers_[w]->stats().turns.value();
     if (turns != worker_watch_[w].turns) worker_watch_[w] = {turns, now};
@@ -285,7 +285,7 @@ ReceiveEngine Agent::engine() const {
 
 bool Agent::Healthy(std::string* why) const {
   const Time now = Now();
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   for (size_t w = 0; w < worker_watch_.size(); ++w) {
     if (now - worker_watch_[w].at <= kStuckAfter) continue;
     *why =
@@ -300,7 +300,7 @@ bool Agent::Ready(std::string* text) const {
   text->clear();
   const Time now = Now();
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     for (size_t i = 0; i < lane_watch_.size(); ++i) {
       if (now - lane_watch_[i].at <= kStuckAfter) continue;
       *text += fmt::format("degraded: backend {}: hangs for {:.0f} s\n", lanes_[i]->name(),

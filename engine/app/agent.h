@@ -14,10 +14,10 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "backends/file/dead_letter_file.h"
 #include "engine/app/ledger.h"
 #include "engine/app/memory_plan.h"
+#include "engine/base/mutex.h"
 #include "engine/config/config.h"
 #include "engine/delivery/lane.h"
 #include "engine/receive/udp_sockets.h"
@@ -92,7 +92,7 @@ class Agent {
   bool lanes_started_ = false;
   std::vector<uint64_t> drops_told_;
 
-  mutable absl::Mutex mutex_;
+  mutable Mutex mutex_;
   std::vector<Watch> worker_watch_ ABSL_GUARDED_BY(mutex_);
   std::vector<Watch> lane_watch_ ABSL_GUARDED_BY(mutex_);
 };

@@ -114,7 +114,7 @@ void Lane::Note(const ExportResult& result) {
     calls_.delivered.Add();
     bool recovered = false;
     {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       recovered = health_.failing;
       if (recovered) health_ = {};
     }
@@ -127,7 +127,7 @@ void Lane::Note(const ExportResult& result) {
   const bool refused = result.verdict == Verdict::kRefused;
   (refused ? calls_.refused : calls_.failed).Add();
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     if (!refused && result.verdict != Verdict::kTooLarge) {
       health_ = {true, result.verdict == Verdict::kHold, result.code, result.message};
     }
@@ -199,12 +199,12 @@ bool Lane::Join(Time deadline) {
 }
 
 Lane::Health Lane::health() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return health_;
 }
 
 std::vector<std::pair<std::string, uint64_t>> Lane::errors() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return errors_;
 }
 

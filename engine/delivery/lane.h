@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
+#include "engine/base/mutex.h"
 #include "engine/delivery/delivery.h"
 #include "engine/http/io_loop.h"
 #include "engine/queue/lane_inbox.h"
@@ -115,7 +115,7 @@ class Lane {
   std::unique_ptr<IoLoop::Timer> timer_;
   std::unique_ptr<IoLoop::Timer> beat_;
 
-  mutable absl::Mutex mutex_;
+  mutable Mutex mutex_;
   Health health_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::pair<std::string, uint64_t>> errors_ ABSL_GUARDED_BY(mutex_);
 
