@@ -43,7 +43,6 @@ DOORS = {
     "boost/": ["engine/http", "engine/aws"],
     "openssl/": ["engine/http", "engine/aws"],
     "yaml-cpp/": ["engine/config"],
-    "spdlog/": ["engine/base"],
     "CLI/": ["engine/main", "engine/app"],
     "concurrentqueue": ["engine/queue"],
     "moodycamel/": ["engine/queue"],
