@@ -110,7 +110,7 @@ absl::Status Agent::Build(const Config& config) {
   ASSIGN_OR_RETURN(const BufferShares shares,
                    DivideBuffer(config, plan_.buffer, workers, router_->size()));
   ASSIGN_OR_RETURN(pool_, BlockPool::Create(shares.pool));
-  log_->Info("memory_plan", plan_.text());
+  log_->Info("memory_plan", "Memory plan: " + plan_.text());
 
   if (!config.dead_letter.path.empty()) {
     ASSIGN_OR_RETURN(dead_letter_file_, DeadLetterFile::Open(config.dead_letter, log_));
