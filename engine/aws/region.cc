@@ -3,10 +3,9 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "absl/strings/ascii.h"
 #include "engine/aws/shared_profile.h"
+#include "engine/base/aws_region.h"
 #include "engine/base/status_macros.h"
 
 namespace mobula {
@@ -22,14 +21,6 @@ constexpr Partition kPartitions[] = {
     {"cn-", "amazonaws.com.cn"},    {"us-iso-", "c2s.ic.gov"},      {"us-isob-", "sc2s.sgov.gov"},
     {"us-isof-", "csp.hci.ic.gov"}, {"eu-isoe-", "cloud.adc-e.uk"}, {"eusc-", "amazonaws.eu"},
 };
-
-// A region becomes part of a host name and of the signature's scope.
-bool IsRegion(std::string_view text) {
-  return !text.empty() && text.size() <= 63 && text.front() != '-' && text.back() != '-' &&
-         std::all_of(text.begin(), text.end(), [](unsigned char c) {
-           return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '-';
-         });
-}
 
 absl::StatusOr<std::string> FindRegion(const std::string& configured, const std::string& profile,
                                        const Environment& environment) {
@@ -53,7 +44,7 @@ absl::StatusOr<std::string> FindRegion(const std::string& configured, const std:
 absl::StatusOr<std::string> ResolveRegion(const std::string& configured, const std::string& profile,
                                           const Environment& environment) {
   ASSIGN_OR_RETURN(std::string region, FindRegion(configured, profile, environment));
-  if (!IsRegion(region)) {
+  if (!IsAwsRegion(region)) {
     return absl::InvalidArgumentError(fmt::format("\"{}\" is no AWS region", region));
   }
   return region;

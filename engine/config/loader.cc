@@ -351,8 +351,18 @@ class Reader {
       AddAtValue(node, path, fmt::format("{}: expected {}", KindName(node), Expectation(option)));
       return;
     }
+    std::map<std::string, std::string> seen;  // where each name stands first
     for (size_t i = 0; i < node.children.size(); ++i) {
-      ReadValue(node.children[i], option, fmt::format("{}[{}]", path, i), target);
+      const YamlNode& child = node.children[i];
+      const std::string child_path = fmt::format("{}[{}]", path, i);
+      const size_t named = named_.size();
+      ReadValue(child, option, child_path, target);
+      if (named_.size() == named) continue;
+      const auto [first, inserted] = seen.emplace(named_.back().name, child_path);
+      // It would get every document twice.
+      if (!inserted) {
+        AddAtValue(child, child_path, fmt::format("the same backend as {}", first->second));
+      }
     }
   }
 

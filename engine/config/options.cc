@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/base/aws_region.h"
 #include "engine/config/values.h"
 #include "engine/filter/filter.h"
 #include "fmt/format.h"
@@ -179,6 +180,11 @@ Option Url(std::string_view path, std::string_view type, Get get, std::string_vi
   return Checked(Row(path, type, OptionKind::kUrl, help), get, IsHttpUrl);
 }
 
+template <class Get>
+Option Region(std::string_view path, std::string_view type, Get get, std::string_view help) {
+  return Checked(Row(path, type, OptionKind::kRegion, help), get, IsAwsRegion);
+}
+
 // --- rows that are like no other
 // ------------------------------------------------------------------------
 
@@ -310,7 +316,7 @@ std::vector<Option> MakeOptions() {
       Size("backends.*.quota", "", IN_BACKEND(quota), {{"auto", 0}}, {256 * kKiB, 64 * kGiB},
               "bytes of the buffer it may hold while its far side is slow or down; `auto`: an equal share"),
 
-      Text("backends.*.region", "xray", IN_XRAY(region),
+      Region("backends.*.region", "xray", IN_XRAY(region),
               "AWS region; without it: AWS_REGION, AWS_DEFAULT_REGION, then the profile"),
       Url("backends.*.endpoint", "xray", IN_XRAY(endpoint), "base URL of the service; without it: the region's own"),
       Text("backends.*.profile", "xray", IN_XRAY(profile),
@@ -403,6 +409,9 @@ std::string Expectation(const Option& option) {
       break;
     case OptionKind::kUrl:
       kind = "a URL such as https://xray.example:443";
+      break;
+    case OptionKind::kRegion:
+      kind = "an AWS region such as eu-west-1";
       break;
     case OptionKind::kFilter:
       kind = "a filter expression such as service(\"shop\")";

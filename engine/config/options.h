@@ -23,6 +23,7 @@ enum class OptionKind : uint8_t {
   kDuration,
   kAddress,
   kUrl,
+  kRegion,
   kFilter,
   kBackendNames,  // a list; each name is set on its own
 };

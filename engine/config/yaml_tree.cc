@@ -13,6 +13,7 @@
 #include <sstream>
 #include <utility>
 
+#include "engine/segment/utf8.h"
 #include "fmt/format.h"
 
 namespace mobula {
@@ -227,6 +228,9 @@ const YamlNode* YamlNode::Find(std::string_view name) const {
 
 absl::StatusOr<YamlNode> ParseYamlTree(std::string_view text) {
   if (text.substr(0, 3) == "\xef\xbb\xbf") text.remove_prefix(3);
+  // yaml-cpp would read UTF-16 and UTF-32 too, but our places in the text are bytes of UTF-8. Without their mark
+  // it tells them by bytes of zero, which no YAML has.
+  if (!IsValidUtf8(text) || text.find('\0') != text.npos) return RefusedAt(1, 1, "not UTF-8");
   try {
     std::istringstream in{std::string(text)};
     YAML::Parser parser(in);

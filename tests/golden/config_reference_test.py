@@ -35,6 +35,7 @@ DEFS = {
     "duration": {"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$"},
     "address": {"type": "string", "pattern": ":[0-9]{1,5}$"},
     "url": {"type": "string", "pattern": "^https?://"},
+    "region": {"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"},
 }
 
 
@@ -50,7 +51,7 @@ def value_schema(option):
         forms.append({"enum": word_values(option["words"])})
     if kind == "number":
         forms.append({"type": "integer", "minimum": option["min"], "maximum": option["max"]})
-    elif kind in ("size", "duration", "address", "url"):
+    elif kind in ("size", "duration", "address", "url", "region"):
         forms.append({"$ref": f"#/$defs/{kind}"})
     elif kind in ("text", "filter"):
         forms.append({"type": "string", "minLength": 1})

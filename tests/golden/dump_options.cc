@@ -33,6 +33,8 @@ std::string_view KindName(mobula::OptionKind kind) {
       return "address";
     case mobula::OptionKind::kUrl:
       return "url";
+    case mobula::OptionKind::kRegion:
+      return "region";
     case mobula::OptionKind::kFilter:
       return "filter";
     case mobula::OptionKind::kBackendNames:
