@@ -8,8 +8,8 @@
 //            (time-out), Unavailable (no connection, reset, TLS handshake), NotFound (DNS),
 //            Unauthenticated (the certificate was not accepted), DataLoss (no HTTP, or over a
 //            limit), Cancelled (Close). Redirects are answers like any other.
-// Limits:    16 KiB of answer headers, `body_bytes_max` of answer body, one connection per call in
-//            flight.
+// Limits:    16 KiB of answer headers, of one chunk's head and of the trailer, `body_bytes_max` of
+//            answer body, one connection per call in flight.
 //
 // A call on a kept connection that turns out to be closed before the first byte of the answer is
 // sent once more on a new connection. The far side may have acted on the first one, so a call can

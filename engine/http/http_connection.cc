@@ -53,10 +53,6 @@ void HttpResponseParser::on_field_impl(http::field, text name, text value, error
   response_->headers.emplace_back(std::string(name), std::string(value));
 }
 
-void HttpResponseParser::on_body_init_impl(const boost::optional<uint64_t>& bytes, error_code&) {
-  if (bytes) response_->body.reserve(*bytes);  // within the body limit, which was checked before
-}
-
 size_t HttpResponseParser::on_body_impl(text data, error_code&) {
   response_->body.append(data.data(), data.size());
   return data.size();
@@ -304,6 +300,11 @@ bool HttpConnection::Feed(const char* data, size_t size) {
       continue;
     }
     if (error || used == 0) break;
+  }
+  // The parser bounds the headers and the body, but no chunk's head and no trailer.
+  if (size > kHeaderBytesMax) {
+    Fail(absl::DataLossError("the answer is not usable HTTP: a line without end"), "garbled");
+    return false;
   }
   if (joined) {
     partial_.erase(0, partial_.size() - size);

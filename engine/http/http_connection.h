@@ -45,7 +45,8 @@ class HttpResponseParser final : public boost::beast::http::basic_parser<false> 
   void on_response_impl(int status, text, int, error_code&) override;
   void on_field_impl(boost::beast::http::field, text name, text value, error_code&) override;
   void on_header_impl(error_code&) override {}
-  void on_body_init_impl(const boost::optional<uint64_t>& bytes, error_code&) override;
+  // Reserves nothing: how much comes is only known when it came.
+  void on_body_init_impl(const boost::optional<uint64_t>&, error_code&) override {}
   size_t on_body_impl(text data, error_code&) override;
   void on_chunk_header_impl(uint64_t, text, error_code&) override {}
   size_t on_chunk_body_impl(uint64_t, text data, error_code&) override;
@@ -145,7 +146,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   bool waits_writable_ = false;
   std::optional<HttpResponseParser> parser_;
   HttpResponse response_;
-  std::string partial_;  // received, not yet parsed: half a header
+  std::string partial_;  // received, not yet parsed: half a header, a chunk's head or a trailer
   Time idle_due_ = kTimeNever;
 };
 

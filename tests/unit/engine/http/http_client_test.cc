@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <condition_variable>
 
+#include "engine/http/http_connection.h"
 #include "tests/unit/engine/http/client_fixture.h"
 
 namespace mobula {
@@ -179,13 +180,18 @@ TEST_F(HttpClientTest, AnAnswerToHeadHasNoBody) {
 TEST_F(HttpClientTest, GarbledAnswersAreDataLoss) {
   const std::string long_header = "HTTP/1.1 200 OK\r\nX: " + std::string(20000, 'a') + "\r\n\r\n";
   const std::string endless_header = "HTTP/1.1 200 OK\r\nX: " + std::string(40000, 'a');
+  const std::string chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+  const std::string endless_chunk_line = chunked + "3\r\nabc\r\n2;x=" + std::string(40000, 'y');
+  const std::string endless_zeros = chunked + std::string(40000, '0');
+  const std::string endless_trailer = chunked + "0\r\nT: " + std::string(40000, 'v');
   for (const std::string_view answer :
        {std::string_view("nonsense\r\n\r\n"), std::string_view("HTTP/1.1 abc OK\r\n\r\n"),
         std::string_view("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"),
         std::string_view("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
         std::string_view("HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n"),
         std::string_view("\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 16), std::string_view(long_header),
-        std::string_view(endless_header)}) {
+        std::string_view(endless_header), std::string_view(endless_chunk_line),
+        std::string_view(endless_zeros), std::string_view(endless_trailer)}) {
     ScriptedServer server([&](Peer& peer) {
       peer.Read();
       peer.Write(answer);
@@ -197,6 +203,20 @@ TEST_F(HttpClientTest, GarbledAnswersAreDataLoss) {
         << answer.substr(0, 50) << response.transport;
     EXPECT_EQ(response.fault, "garbled");
   }
+}
+
+TEST(HttpResponseParserTest, TheLengthAloneTakesNoMemory) {
+  HttpResponse response;
+  HttpResponseParser parser(&response, 1 << 20, /*head_only=*/false);
+  constexpr std::string_view kBegun = "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nab";
+  boost::system::error_code error;
+  size_t used = 0;
+  while (used < kBegun.size() && !error) {
+    used += parser.put(boost::asio::buffer(kBegun.data() + used, kBegun.size() - used), error);
+  }
+  EXPECT_EQ(used, kBegun.size()) << error;
+  EXPECT_EQ(response.body, "ab");
+  EXPECT_LT(response.body.capacity(), 1000U);
 }
 
 TEST_F(HttpClientTest, ALostConnectionIsUnavailable) {
