@@ -21,7 +21,8 @@ def compile_alone(header, compiler, folder):
     stem = header.replace("/", "_")
     with open(os.path.join(folder, stem + ".cc"), "w", encoding="utf-8") as f:
         f.write(f'#include "{header}"\n#include "{header}"\n')
-    flags = ["-std=c++20", "-Wall", "-Wextra", "-Werror", "-I", ROOT]
+    # MOBULA_VERSION is a definition of engine/app/meson.build.
+    flags = ["-std=c++20", "-Wall", "-Wextra", "-Werror", '-DMOBULA_VERSION="0"', "-I", ROOT]
     done = subprocess.run([*compiler, *flags, "-c", stem + ".cc", "-o", stem + ".o"], cwd=folder,
                           capture_output=True, text=True, check=False)
     return done.stderr if done.returncode else ""
