@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ip/v6_only.hpp>
@@ -72,6 +73,8 @@ class HttpServer::Impl : public std::enable_shared_from_this<Impl> {
 
   absl::Status Bind(const Tcp::endpoint& endpoint, bool both_families, std::string_view address);
   void Accept();
+  // So that nobody is locked out by connections that say nothing.
+  void CloseTheQuietest();
 
   asio::io_context& context_;
   Tcp::acceptor acceptor_;
@@ -93,16 +96,20 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
     parser_.emplace();
     parser_->header_limit(kHeaderBytesMax);
     parser_->body_limit(kBodyBytesMax);
-    stream_.expires_after(server_->options_.timeout);
-    http::async_read(stream_, buffer_, *parser_,
-                     [self = shared_from_this()](const error_code& error, size_t) {
-                       if (error) {
-                         self->OnUnusable(error);
-                       } else {
-                         self->OnRequest();
-                       }
-                     });
+    quiet_since_ = std::chrono::steady_clock::now();
+    stream_.expires_after(server_->options_.head_timeout);
+    http::async_read_header(stream_, buffer_, *parser_,
+                            [self = shared_from_this()](const error_code& error, size_t) {
+                              if (error) {
+                                self->OnUnusable(error);
+                              } else {
+                                self->ReadBody();
+                              }
+                            });
   }
+
+  // When it last began to wait for a request or to answer one: what trickles in meanwhile does not count.
+  [[nodiscard]] Time quiet_since() const { return quiet_since_; }
 
   void Close() {
     error_code ignored;
@@ -115,6 +122,19 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
 
  private:
   using Request = http::request<http::string_body>;
+
+  void ReadBody() {
+    if (server_ == nullptr) return;
+    stream_.expires_after(server_->options_.timeout);
+    http::async_read(stream_, buffer_, *parser_,
+                     [self = shared_from_this()](const error_code& error, size_t) {
+                       if (error) {
+                         self->OnUnusable(error);
+                       } else {
+                         self->OnRequest();
+                       }
+                     });
+  }
 
   void OnUnusable(const error_code& error) {
     const int status = server_ == nullptr ? 0 : StatusOf(error);
@@ -167,6 +187,7 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
     reply_.keep_alive(keep_alive);
     reply_.content_length(reply.body.size());
     if (!head) reply_.body() = std::move(reply.body);
+    quiet_since_ = std::chrono::steady_clock::now();
     stream_.expires_after(server_->options_.timeout);
     serializer_.emplace(reply_);
     serializer_->split(head);
@@ -195,6 +216,7 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
   http::response<http::string_body> reply_;
   std::optional<http::response_serializer<http::string_body>> serializer_;
   bool unusable_ = false;
+  Time quiet_since_{};
   std::array<char, 4096> drained_;
 };
 
@@ -240,7 +262,8 @@ absl::Status HttpServer::Impl::Bind(const Tcp::endpoint& endpoint, bool both_fam
 void HttpServer::Impl::Accept() {
   acceptor_.async_accept([self = shared_from_this()](const error_code& error, Tcp::socket socket) {
     if (self->closed_) return;
-    if (!error && self->connections_.size() < kConnectionsMax) {
+    if (!error) {
+      if (self->connections_.size() >= kConnectionsMax) self->CloseTheQuietest();
       const auto connection = std::make_shared<Connection>(self, std::move(socket));
       self->connections_.insert(connection);
       connection->Read();
@@ -256,6 +279,13 @@ void HttpServer::Impl::Accept() {
     }
     self->Accept();
   });
+}
+
+void HttpServer::Impl::CloseTheQuietest() {
+  const std::shared_ptr<Connection> quietest = *std::min_element(
+      connections_.begin(), connections_.end(),
+      [](const auto& a, const auto& b) { return a->quiet_since() < b->quiet_since(); });
+  quietest->Close();
 }
 
 void HttpServer::Impl::Close() {

@@ -6,8 +6,9 @@
 // Ownership: the loop outlives the server.
 // Errors:    Listen names the address. A request that is no HTTP, or over a limit, is answered 400,
 //            413 or 431 and the connection closed; the handler never sees it.
-// Limits:    64 connections (more are closed at once), 8 KiB of headers, 64 KiB of body, 10 s to
-//            send a request, to take an answer, or to be idle.
+// Limits:    64 connections (one more ends the one that has been quiet longest), 8 KiB of headers, 64 KiB of
+//            body; 5 s for the head of a request, waiting for it included, 10 s for its body and for taking
+//            the answer.
 #pragma once
 
 #include <cstdint>
@@ -45,6 +46,7 @@ class HttpServer {
  public:
   using Handler = std::function<HttpReply(const HttpServerRequest&)>;
   struct Options {
+    Duration head_timeout = std::chrono::seconds(5);
     Duration timeout = std::chrono::seconds(10);
   };
 
