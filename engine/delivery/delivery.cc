@@ -36,60 +36,71 @@ void Delivery::OnResult(CallId id, const ExportResult& result, Time now, Deliver
   const InFlight call = std::move(found->second);
   in_flight_.erase(found);
   in_flight_bytes_ -= call.item.held->batch->cost();
+  if (call.epoch == epoch_) --in_epoch_;
 
   const Item& item = call.item;
-  DocumentSet taken = result.taken == 0 ? item.documents : result.taken & item.documents;
+  const DocumentSet taken = result.taken == 0 ? item.documents : result.taken & item.documents;
   if (const DocumentSet rest = item.documents & ~taken; rest != 0) {
     ready_.push_front({item.held, rest, item.attempts - 1, {}});
   }
-
-  // Documents that fared differently from the call.
-  DocumentSet again = 0;
-  bool throttled = result.verdict == Verdict::kThrottled;
-  if (result.verdict == Verdict::kDelivered) {
-    for (const DocumentVerdict& d : result.documents) {
-      const DocumentSet bit = DocumentSet{1} << d.index;
-      if ((taken & bit) == 0 || d.verdict == Verdict::kDelivered) continue;
-      taken &= ~bit;
-      if (d.verdict == Verdict::kRefused || d.verdict == Verdict::kTooLarge) {
-        DropDocuments(item, bit,
-                      d.verdict == Verdict::kRefused ? DropReason::kRefused : DropReason::kTooLarge,
-                      d.code, actions);
-      } else {
-        throttled |= d.verdict == Verdict::kThrottled;
-        again |= bit;
-      }
-    }
-  }
-
+  const DocumentSet common = SettleSingly(item, result, taken, now, actions);
   switch (result.verdict) {
     case Verdict::kDelivered:
-      Deliver(item, taken);
-      OnSuccess();
-      if (throttled && call.started > last_decrease_) {
-        window_ = std::max(1.0, window_ * 0.7);
-        last_decrease_ = now;
-      }
-      if (again != 0) WaitAlone({item.held, again, item.attempts, {}}, now, result.retry_after);
+      Deliver(common);
+      OnSuccess(call);
       break;
     case Verdict::kRetry:
     case Verdict::kThrottled:
     case Verdict::kHold:
-      OnFailure(result.verdict, call.started, result.retry_after, now);
-      ready_.push_front({item.held, taken, item.attempts, {}});
+      OnFailure(result.verdict, call, result.retry_after, now);
+      if (common != 0) ready_.push_front({item.held, common, item.attempts, {}});
       break;
     case Verdict::kTooLarge:
-      OnSuccess();
-      SplitOrDrop({item.held, taken, item.attempts, {}}, result.code, actions);
+      // Says nothing of the far side: a body can be too large before anybody saw it.
+      SplitOrDrop({item.held, common, item.attempts, {}}, result.code, actions);
       break;
     case Verdict::kRefused:
       // The far side is there and answers: no reason to rest.
-      OnSuccess();
-      DropDocuments(item, taken, DropReason::kRefused, result.code, actions);
+      OnSuccess(call);
+      DropDocuments(item, common, DropReason::kRefused, result.code, actions);
       break;
+  }
+  for (const DocumentVerdict& d : result.documents) {
+    if (d.verdict == Verdict::kThrottled) {
+      Shrink(call);
+      break;
+    }
   }
   KeepQuota(actions);
   StartCalls(now, actions);
+}
+
+DocumentSet Delivery::SettleSingly(const Item& item, const ExportResult& result, DocumentSet taken,
+                                   Time now, DeliveryActions* actions) {
+  DocumentSet again = 0;
+  for (const DocumentVerdict& d : result.documents) {
+    const DocumentSet bit = DocumentSet{1} << d.index;
+    if ((taken & bit) == 0) continue;
+    taken &= ~bit;
+    switch (d.verdict) {
+      case Verdict::kDelivered:
+        Deliver(bit);
+        break;
+      case Verdict::kRefused:
+        DropDocuments(item, bit, DropReason::kRefused, d.code, actions);
+        break;
+      case Verdict::kTooLarge:
+        DropDocuments(item, bit, DropReason::kTooLarge, d.code, actions);
+        break;
+      case Verdict::kRetry:
+      case Verdict::kThrottled:
+      case Verdict::kHold:
+        again |= bit;
+        break;
+    }
+  }
+  if (again != 0) WaitAlone({item.held, again, item.attempts, {}}, now, result.retry_after);
+  return taken;
 }
 
 void Delivery::OnTimer(Time now, DeliveryActions* actions) {
@@ -121,14 +132,15 @@ void Delivery::Abandon(DeliveryActions* actions) {
   }
   in_flight_.clear();
   in_flight_bytes_ = 0;
+  in_epoch_ = 0;
   waiting_.clear();
   ready_.clear();
 }
 
 Time Delivery::next_timer() const {
   Time at = waiting_.empty() ? kTimeNever : waiting_.front().not_before;
-  // A rest ends by itself only when something waits for it; with a call in flight its result comes first.
-  if (failures_ > 0 && !ready_.empty() && in_flight_.empty()) at = std::min(at, rest_until_);
+  // Without a rest StartCalls has already started what may start.
+  if (failures_ > 0 && MayStart()) at = std::min(at, rest_until_);
   return at;
 }
 
@@ -141,26 +153,32 @@ uint64_t Delivery::CountHeld() const {
   return sum;
 }
 
+bool Delivery::MayStart() const {
+  if (ready_.empty() || in_flight_.size() >= static_cast<size_t>(window_max_)) return false;
+  // While the far side fails, one call at a time asks whether it is back, whatever older calls do.
+  if (failures_ > 0 ? in_epoch_ > 0 : in_flight_.size() >= static_cast<size_t>(window_))
+    return false;
+  return in_flight_.empty() ||
+         in_flight_bytes_ + ready_.front().held->batch->cost() <= options_.in_flight_bytes;
+}
+
 void Delivery::StartCalls(Time now, DeliveryActions* actions) {
   if (failures_ > 0 && now < rest_until_) return;
-  // While the far side fails, one call at a time asks whether it is back.
-  const size_t limit = failures_ > 0 ? 1 : static_cast<size_t>(window_);
-  while (!ready_.empty() && in_flight_.size() < limit) {
-    const size_t cost = ready_.front().held->batch->cost();
-    if (!in_flight_.empty() && in_flight_bytes_ + cost > options_.in_flight_bytes) break;
+  while (MayStart()) {
     Item item = std::move(ready_.front());
     ready_.pop_front();
     ++item.attempts;
-    in_flight_bytes_ += cost;
+    ++in_epoch_;
+    in_flight_bytes_ += item.held->batch->cost();
     const CallId id = ++last_id_;
     actions->calls.push_back(
         {id, item.held->batch.Share(), item.documents, now + options_.timeout, item.attempts});
-    in_flight_.emplace(id, InFlight{std::move(item), now});
+    in_flight_.emplace(id, InFlight{std::move(item), epoch_, shrink_epoch_});
   }
   window_used_ |= !ready_.empty();
 }
 
-void Delivery::Deliver(const Item&, DocumentSet documents) {
+void Delivery::Deliver(DocumentSet documents) {
   const auto n = static_cast<uint64_t>(Count(documents));
   account_->delivered.Add(n);
   account_->held.Sub(n);
@@ -198,7 +216,8 @@ void Delivery::WaitAlone(Item item, Time now, Duration at_least) {
                  [](const Item& a, const Item& b) { return Later(a.not_before, b.not_before); });
 }
 
-void Delivery::OnSuccess() {
+void Delivery::OnSuccess(const InFlight& call) {
+  if (call.epoch != epoch_) return;  // started before the far side began to fail
   failures_ = 0;
   degraded_ = false;
   if (++clean_ < static_cast<int>(window_)) return;
@@ -208,19 +227,24 @@ void Delivery::OnSuccess() {
   window_used_ = false;
 }
 
-void Delivery::OnFailure(Verdict verdict, Time started, Duration retry_after, Time now) {
+void Delivery::OnFailure(Verdict verdict, const InFlight& call, Duration retry_after, Time now) {
   clean_ = 0;
   degraded_ = verdict == Verdict::kHold;
-  if (verdict == Verdict::kThrottled && started > last_decrease_) {
-    window_ = std::max(1.0, window_ * 0.7);
-    last_decrease_ = now;
-  }
-  // Calls that were in flight together fail together: that is one failure.
-  if (failures_ == 0 || started > last_failure_) {
+  if (verdict == Verdict::kThrottled) Shrink(call);
+  Duration rest = retry_after;
+  if (call.epoch == epoch_) {
     ++failures_;
-    rest_until_ = now + std::max(retry_after, Backoff(failures_));
+    ++epoch_;
+    in_epoch_ = 0;
+    rest = std::max(rest, Backoff(failures_));
   }
-  last_failure_ = now;
+  rest_until_ = std::max(rest_until_, now + rest);
+}
+
+void Delivery::Shrink(const InFlight& call) {
+  if (call.shrink_epoch != shrink_epoch_) return;  // its like already did
+  ++shrink_epoch_;
+  window_ = std::max(1.0, window_ * 0.7);
 }
 
 void Delivery::KeepQuota(DeliveryActions* actions) {

@@ -10,10 +10,14 @@
 // Limits:    `quota` bytes of batches (beyond it the oldest waiting ones are dropped, never those in
 //            flight), `in_flight_bytes` of batches in calls, `concurrency` calls.
 //
-// How fast: the number of calls in flight adapts. It grows by one per window of clean calls and shrinks by
-// 0.7 on throttling or a time-out, between 1 and the cap. After a call failed as a whole the lane rests
-// (jittered exponential backoff, or the far side's Retry-After) and then goes on with one call at a time
-// until one succeeds.
+// How fast: the number of calls in flight adapts. It starts at 8, grows by one per full window of clean
+// calls and shrinks by 0.7 on throttling or a time-out, between 1 and the cap. After a call failed as
+// a whole the lane rests (jittered exponential backoff, at least the far side's Retry-After) and then
+// goes on with one call at a time until one succeeds.
+//
+// Epochs: calls in flight together fail together, and that is one failure. Each counted failure begins
+// an epoch; only what was started in the present epoch says anything new: its failure counts, its
+// success ends the failing. Older calls only bring their documents home.
 #pragma once
 
 #include <deque>
@@ -111,17 +115,24 @@ class Delivery {
   };
   struct InFlight {
     Item item;
-    Time started{};
+    uint64_t epoch = 0;         // of failures, when it started
+    uint64_t shrink_epoch = 0;  // of window decreases
   };
 
   void StartCalls(Time now, DeliveryActions* actions);
-  void Deliver(const Item& item, DocumentSet documents);
+  void Deliver(DocumentSet documents);
   void DropDocuments(const Item& item, DocumentSet documents, DropReason reason, std::string code,
                      DeliveryActions* actions);
   void SplitOrDrop(Item item, const std::string& code, DeliveryActions* actions);
   void WaitAlone(Item item, Time now, Duration at_least);
-  void OnSuccess();
-  void OnFailure(Verdict verdict, Time started, Duration retry_after, Time now);
+  // Settles the documents that fared differently; answers those of `taken` that share the call's verdict.
+  DocumentSet SettleSingly(const Item& item, const ExportResult& result, DocumentSet taken,
+                           Time now, DeliveryActions* actions);
+  void OnSuccess(const InFlight& call);
+  void OnFailure(Verdict verdict, const InFlight& call, Duration retry_after, Time now);
+  void Shrink(const InFlight& call);
+  // Another call may start, but for the rest that may still last.
+  [[nodiscard]] bool MayStart() const;
   void KeepQuota(DeliveryActions* actions);
   [[nodiscard]] Duration Backoff(int failures);
 
@@ -139,9 +150,10 @@ class Delivery {
   double window_;
   int clean_ = 0;             // successes since the window last changed
   bool window_used_ = false;  // work waited for it since then
-  Time last_decrease_{};
-  int failures_ = 0;  // in a row, of whole calls
-  Time last_failure_{};
+  uint64_t shrink_epoch_ = 0;
+  int failures_ = 0;     // in a row, of whole calls
+  uint64_t epoch_ = 0;   // counts failures for ever
+  size_t in_epoch_ = 0;  // calls in flight that were started in it
   Time rest_until_{};
   bool degraded_ = false;
   bool draining_ = false;

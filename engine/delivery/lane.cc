@@ -14,6 +14,7 @@ namespace {
 
 constexpr Duration kBeat = std::chrono::seconds(1);
 constexpr size_t kErrorCodesMax = 32;
+constexpr Duration kPumpMax = std::chrono::milliseconds(10);
 
 Time Now() { return std::chrono::steady_clock::now(); }
 
@@ -61,10 +62,10 @@ void Lane::Pump() {
   if (pumping_) return;  // a result that came inside Export is taken up by the loop below
   pumping_ = true;
   bool moved = true;
-  while (moved) {
+  // An exporter that is done at once could keep us here for ever: timers and posts get their turn.
+  for (const Time until = std::min(Now() + kPumpMax, drain_deadline_); moved && Now() < until;) {
     const Time now = Now();
     DeliveryActions actions;
-    moved = false;
     while (BatchRef batch = inbox_.Pop()) {
       delivery_.OnBatch(std::move(batch), now, &actions);
       // Acting often keeps the batches of a fast exporter few.
@@ -83,8 +84,13 @@ void Lane::Pump() {
   in_flight_.store(delivery_.calls_in_flight(), std::memory_order_relaxed);
   window_.store(delivery_.window(), std::memory_order_relaxed);
   turns_.fetch_add(1, std::memory_order_relaxed);
-  if (drain_deadline_ != kTimeNever && (delivery_.idle() || Now() >= drain_deadline_)) {
+  const Time now = Now();
+  if (drain_deadline_ != kTimeNever && ((!moved && delivery_.idle()) || now >= drain_deadline_)) {
     Finish();
+    return;
+  }
+  if (moved) {
+    loop_.Post([this] { Pump(); });
     return;
   }
   const Time at = std::min(delivery_.next_timer(), drain_deadline_);
@@ -102,6 +108,7 @@ void Lane::Execute(DeliveryActions actions) {
   for (const DeliveryActions::Call& call : actions.calls) {
     exporter_->Export({*call.batch, call.documents, call.deadline, call.attempt},
                       [this, id = call.id](ExportResult result) {
+                        if (abandoned_.load(std::memory_order_acquire)) return;
                         results_.emplace_back(id, std::move(result));
                         if (!pumping_) Pump();
                       });
@@ -189,6 +196,8 @@ void Lane::Finish() {
 bool Lane::Join(Time deadline) {
   while (!finished() && Now() < deadline) std::this_thread::sleep_for(std::chrono::milliseconds(2));
   if (!finished()) {
+    // From here on the lane changes nothing any more: the caller reads a final ledger.
+    abandoned_.store(true, std::memory_order_release);
     const uint64_t held = account_.held.value();
     account_.Drop(DropReason::kShutdown, held);
     account_.held.Sub(held);

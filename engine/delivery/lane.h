@@ -103,6 +103,7 @@ class Lane {
   std::atomic<int> window_{0};
   std::atomic<uint64_t> turns_{0};
   std::atomic<bool> finished_{false};
+  std::atomic<bool> abandoned_{false};
 
   // The lane's thread only.
   IoLoop loop_;

@@ -154,6 +154,82 @@ TEST_F(DeliveryTest, WindowStaysWhenNothingWaits) {
   EXPECT_EQ(delivery_->window(), 8);
 }
 
+// Calls of before a failure bring nothing new: their failures neither count nor make the lane spin, their
+// successes neither end the rest nor the failing.
+TEST_F(DeliveryTest, OlderCallsOnlyBringTheirDocumentsHome) {
+  for (int i = 0; i < 3; ++i) Arrive(1);
+  const auto calls = TakeCalls();
+  ExportResult throttled = Result(Verdict::kThrottled, "ThrottledException");
+  throttled.retry_after = seconds(30);
+  Answer(calls[0].id, throttled);
+  Answer(calls[1].id, {}, kStart + milliseconds(1));
+  EXPECT_TRUE(TakeCalls().empty()) << "the far side asked for 30 s";
+  EXPECT_GE(delivery_->next_timer(), kStart + seconds(30));
+  EXPECT_TRUE(delivery_->failing());
+  // The probe is out when the last of the old calls fails: nothing starts beside the probe.
+  const Time probe_at = delivery_->next_timer();
+  delivery_->OnTimer(probe_at, &actions_);
+  const auto probe = TakeCalls();
+  ASSERT_EQ(probe.size(), 1U);
+  Answer(calls[2].id, Result(Verdict::kRetry), probe_at);
+  EXPECT_TRUE(TakeCalls().empty());
+  EXPECT_EQ(delivery_->next_timer(), kTimeNever);
+  Answer(probe[0].id, Result(Verdict::kRetry), probe_at);
+  EXPECT_TRUE(TakeCalls().empty());
+  EXPECT_GT(delivery_->next_timer(), probe_at);
+}
+
+TEST_F(DeliveryTest, ARetryAfterOfAnyCallOfACohortCounts) {
+  for (int i = 0; i < 2; ++i) Arrive(1);
+  const auto calls = TakeCalls();
+  Answer(calls[0].id, Result(Verdict::kRetry, "reset"));
+  ExportResult throttled = Result(Verdict::kThrottled);
+  throttled.retry_after = seconds(30);
+  Answer(calls[1].id, throttled);
+  EXPECT_GE(delivery_->next_timer(), kStart + seconds(30));
+}
+
+TEST_F(DeliveryTest, ACallThatHangsDoesNotKeepTheOthersFromGoingOn) {
+  Arrive(1);
+  Arrive(1);
+  const auto calls = TakeCalls();
+  Answer(calls[0].id, Result(Verdict::kRetry, "reset"));  // calls[1] hangs
+  const Time next = delivery_->next_timer();
+  ASSERT_NE(next, kTimeNever);
+  delivery_->OnTimer(next, &actions_);
+  const auto probe = TakeCalls();
+  ASSERT_EQ(probe.size(), 1U);
+  Answer(probe[0].id, {}, next);
+  for (int i = 0; i < 20; ++i) Arrive(1, next);
+  EXPECT_GE(TakeCalls().size(), 5U);
+  ExpectBalanced();
+}
+
+TEST_F(DeliveryTest, DocumentsSettledSinglyKeepTheirFateWhenTheCallFails) {
+  Arrive(4);
+  ExportResult part = Result(Verdict::kRetry, "timeout");
+  part.documents = {{0, Verdict::kDelivered, ""}, {1, Verdict::kRefused, "InvalidId"}};
+  Answer(TakeCalls()[0].id, part);
+  EXPECT_EQ(account_.delivered.value(), 1U);
+  EXPECT_EQ(Dropped(DropReason::kRefused), 1U);
+  const Time next = delivery_->next_timer();
+  delivery_->OnTimer(next, &actions_);
+  const auto calls = TakeCalls();
+  ASSERT_EQ(calls.size(), 1U);
+  EXPECT_EQ(calls[0].documents, 12U);
+  ExpectBalanced();
+}
+
+TEST_F(DeliveryTest, ALocalRefusalForSizeDoesNotEndARest) {
+  Arrive(1);
+  Arrive(1);
+  const auto calls = TakeCalls();
+  Answer(calls[0].id, Result(Verdict::kRetry));
+  Answer(calls[1].id, Result(Verdict::kTooLarge));
+  EXPECT_TRUE(delivery_->failing());
+  EXPECT_TRUE(TakeCalls().empty());
+}
+
 TEST_F(DeliveryTest, NeverPassesTheConfiguredConcurrency) {
   options_.concurrency = 2;
   Make();
