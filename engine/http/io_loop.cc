@@ -32,10 +32,8 @@ class IoLoop::Impl {
 IoLoop::IoLoop() : impl_(std::make_unique<Impl>()) {}
 IoLoop::~IoLoop() = default;
 
-void IoLoop::Run() {
-  impl_->context.restart();
-  impl_->context.run();
-}
+// No restart here: a Stop that came before Run must not be forgotten.
+void IoLoop::Run() { impl_->context.run(); }
 
 void IoLoop::RunUntil(Time deadline) {
   impl_->context.restart();
