@@ -166,7 +166,9 @@ class HttpClient::Impl final : public HttpConnectionOwner {
   void OnResolved(const error_code& error, const Tcp::resolver::results_type& found) {
     resolving_ = false;
     std::vector<HttpCallPtr> calls = std::exchange(waiting_, {});
-    if (error || found.empty()) {
+    const bool failed = error || found.empty();
+    // Old addresses are better than none: a resolver that is down does not stop a service that is up.
+    if (failed && endpoints_.empty()) {
       const std::string message =
           fmt::format("cannot resolve {}: {}", options_.url.host, error.message());
       for (const HttpCallPtr& call : calls) {
@@ -174,7 +176,7 @@ class HttpClient::Impl final : public HttpConnectionOwner {
       }
       return;
     }
-    endpoints_.assign(found.begin(), found.end());
+    if (!failed) endpoints_.assign(found.begin(), found.end());
     endpoints_until_ = std::chrono::steady_clock::now() + options_.resolve_ttl;
     for (HttpCallPtr& call : calls) Connect(std::move(call));
   }

@@ -11,6 +11,9 @@
 // Limits:    16 KiB of answer headers, of one chunk's head and of the trailer, `body_bytes_max` of
 //            answer body, one connection per call in flight.
 //
+// Addresses are resolved again after `resolve_ttl` and after a failed connect; while that fails, the
+// old ones stay in use.
+//
 // A call on a kept connection that turns out to be closed before the first byte of the answer is
 // sent once more on a new connection. The far side may have acted on the first one, so a call can
 // arrive twice.

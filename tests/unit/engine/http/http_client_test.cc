@@ -1,13 +1,31 @@
 // Tests of engine/http/http_client.h over plain TCP.
 #include "engine/http/http_client.h"
 
+#include <dlfcn.h>
 #include <gtest/gtest.h>
+#include <netdb.h>
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 
 #include "engine/http/http_connection.h"
 #include "tests/unit/engine/http/client_fixture.h"
+
+namespace {
+std::atomic<bool> resolver_down{false};
+std::atomic<int> resolutions{0};
+}  // namespace
+
+// Stands before the C library's, so that a test can take the resolver away.
+extern "C" int getaddrinfo(const char* node, const char* service, const addrinfo* hints,
+                           addrinfo** found) {
+  ++resolutions;
+  if (resolver_down) return EAI_AGAIN;
+  static const auto real =
+      reinterpret_cast<decltype(&getaddrinfo)>(::dlsym(RTLD_NEXT, "getaddrinfo"));
+  return real(node, service, hints, found);
+}
 
 namespace mobula {
 namespace {
@@ -362,6 +380,30 @@ TEST_F(HttpClientTest, AnUnknownNameIsNotFound) {
   const HttpResponse response = Call(Post("/", "x"));
   EXPECT_EQ(response.transport.code(), absl::StatusCode::kNotFound) << response.transport;
   EXPECT_EQ(response.fault, "dns");
+}
+
+TEST_F(HttpClientTest, OldAddressesStayInUseWhileTheResolverIsDown) {
+  ScriptedServer server([](Peer& peer) {
+    peer.Read();
+    peer.Reply(200, "x", "Connection: close\r\n");
+  });
+  HttpClient::Options options;
+  options.resolve_ttl = milliseconds(1);
+  Connect(server.port(), options, "http://localhost");
+  const auto call = [&] {
+    loop_.RunUntil(std::chrono::steady_clock::now() + milliseconds(2));  // past the ttl
+    return Call(Post("/", "x"));
+  };
+  resolver_down = true;
+  EXPECT_EQ(call().fault, "dns");  // there are no old ones yet
+  resolver_down = false;
+  EXPECT_EQ(call().body, "x");
+  resolver_down = true;
+  const int before = resolutions;
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(call().body, "x");
+  EXPECT_EQ(resolutions, before + 3);  // asked again each time they were due
+  resolver_down = false;
+  EXPECT_EQ(call().body, "x");
 }
 
 TEST_F(HttpClientTest, IdleConnectionsAreClosedAfterAWhile) {
