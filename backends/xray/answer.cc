@@ -139,7 +139,11 @@ XrayAnswer JudgeSuccess(const HttpResponse& response) {
   const bool empty = response.body.find_first_not_of(" \t\r\n") == std::string::npos;
   const std::optional<JsonValue> json = ParseJson(response.body);
   if (!json) {
-    if (!empty) strange("status 200 with a body that is no JSON");
+    // X-Ray did not say that: a portal or a proxy stands between, or half of the answer is lost.
+    if (!empty) {
+      answer.result.verdict = Verdict::kRetry;
+      strange(fmt::format("status {} with a body that is no JSON", response.status));
+    }
     return answer;
   }
   // How the service says "no such path": with 200.

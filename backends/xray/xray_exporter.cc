@@ -20,7 +20,7 @@ namespace {
 
 using std::chrono::system_clock;
 
-constexpr size_t kAnswerBytesMax = 256 * 1024;
+constexpr size_t kAnswerBytesMax = 64 * 1024;
 
 constexpr std::string_view kArchitecture =
 #if defined(__x86_64__)

@@ -4,7 +4,7 @@
 // Threads: as Exporter: the lane's.
 // Errors:  what an answer means is in answer.h. Without credentials a call is held
 //          ("no_credentials").
-// Limits:  50 documents and 256 KiB a call; answers up to 256 KiB are read.
+// Limits:  50 documents and 256 KiB a call; answers up to 64 KiB are read.
 #pragma once
 
 #include <chrono>

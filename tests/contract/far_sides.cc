@@ -249,7 +249,7 @@ class Xray final : public FarSide {
   }
   // In another way each time. False when the connection ends.
   bool FailOnce(Peer& peer) {
-    switch (failures_++ % 4) {
+    switch (failures_++ % 5) {
       case 0:
         peer.Reply(503, "");
         return true;
@@ -257,6 +257,9 @@ class Xray final : public FarSide {
         peer.Reply(429, "{\"message\":\"slower\"}");
         return true;
       case 2:
+        peer.Reply(200, "<html>Please log in</html>");
+        return true;
+      case 3:
         peer.Write("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{");  // and no more
         return false;
       default:

@@ -181,10 +181,20 @@ TEST(AnswerTest, SuccessInEveryForm) {
     EXPECT_EQ(answer.result.code, "") << body;
     EXPECT_TRUE(answer.unprocessed.empty());
   }
-  for (const char* body : {"<html>", "{", R"({"UnprocessedTraceSegments":"x"})"}) {
-    const XrayAnswer answer = Judge(200, body);
-    EXPECT_EQ(answer.result.verdict, Verdict::kDelivered) << body;
+  const XrayAnswer answer = Judge(200, R"({"UnprocessedTraceSegments":"x"})");
+  EXPECT_EQ(answer.result.verdict, Verdict::kDelivered);
+  EXPECT_EQ(answer.result.code, "strange_answer");
+  // What servers of tests answer with: only the body counts.
+  EXPECT_EQ(Judge(200, "{}", {{"Content-Type", "text/html"}}).result.verdict, Verdict::kDelivered);
+}
+
+TEST(AnswerTest, WhatIsNoJsonIsNoSuccess) {
+  for (const char* body :
+       {"<html>", "\r\n<!DOCTYPE html><p>Log in", "OK", "{", R"({"UnprocessedTraceSegments":[)"}) {
+    const XrayAnswer answer = Judge(200, body, {{"Content-Type", "text/html"}});
+    EXPECT_EQ(answer.result.verdict, Verdict::kRetry) << body;
     EXPECT_EQ(answer.result.code, "strange_answer") << body;
+    EXPECT_FALSE(answer.result.message.empty());
   }
 }
 

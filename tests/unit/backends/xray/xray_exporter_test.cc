@@ -307,8 +307,28 @@ TEST_F(XrayExporterTest, UnprocessedDocumentsFareOnTheirOwn) {
 
 TEST_F(XrayExporterTest, AStrangeSuccessIsASuccessThatIsTold) {
   Start();
-  EXPECT_EQ(ExportAnswered({200, "<html>", ""}).verdict, Verdict::kDelivered);
-  EXPECT_NE(log_lines_.find("a body that is no JSON"), std::string::npos);
+  EXPECT_EQ(ExportAnswered({200, R"({"UnprocessedTraceSegments":"x"})", ""}).verdict,
+            Verdict::kDelivered);
+  EXPECT_NE(log_lines_.find("UnprocessedTraceSegments is no list"), std::string::npos);
+}
+
+TEST_F(XrayExporterTest, APageInsteadOfAnAnswerIsRetried) {
+  Start();
+  const ExportResult result =
+      ExportAnswered({200, "<html>Please log in</html>", "Content-Type: text/html\r\n"});
+  EXPECT_EQ(result.verdict, Verdict::kRetry);
+  EXPECT_EQ(result.code, "strange_answer");
+  EXPECT_EQ(result.taken, 1U);
+  EXPECT_EQ(ExportOne().verdict, Verdict::kDelivered);
+}
+
+TEST_F(XrayExporterTest, AnAnswerOverTheLimitIsRetried) {
+  Start();
+  EXPECT_EQ(ExportAnswered({200, "{}" + std::string(60'000, ' '), ""}).verdict,
+            Verdict::kDelivered);
+  const ExportResult result = ExportAnswered({200, "{}" + std::string(65'536, ' '), ""});
+  EXPECT_EQ(result.verdict, Verdict::kRetry);
+  EXPECT_EQ(result.code, "garbled");
 }
 
 TEST_F(XrayExporterTest, RefusedCredentialsAreReadAgain) {
