@@ -1,7 +1,7 @@
 // Finds the documents that the entries of UnprocessedTraceSegments are about.
 //
 // Room:   warm, and rare.
-// Errors: an entry without an id, or with one nobody sent, matches nothing.
+// Errors: an entry that can be about no document of the call matches nothing.
 #pragma once
 
 #include <cstddef>
@@ -30,13 +30,21 @@ class UnprocessedMatcher {
   // The first document with this id that no earlier call answered: an id may be in a batch twice, as an
   // update in progress and complete.
   std::optional<Match> Find(std::string_view id);
+  // The first document that no earlier call answered and whose id cannot be told: it has none, or none of
+  // 16 hex digits, or is no JSON. For entries with no id, or with one nobody sent; call it when Find was
+  // asked for all others.
+  std::optional<Match> FindWithoutId();
 
  private:
   struct Known;
 
+  void ReadIds();
+  template <typename F>
+  std::optional<Match> FindFirst(F&& is_it);
+
   const Batch& batch_;
   DocumentSet unmatched_;
-  std::unique_ptr<Known[]> known_;  // made at the first Find, by index of the batch
+  std::unique_ptr<Known[]> known_;  // made when first needed, by index of the batch
 };
 
 }  // namespace mobula

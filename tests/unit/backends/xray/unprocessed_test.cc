@@ -43,5 +43,25 @@ TEST_F(UnprocessedTest, UnreadDocumentsHaveNoId) {
   EXPECT_FALSE(matcher.Find("T1Sabcd"));
 }
 
+TEST_F(UnprocessedTest, EntriesWithoutIdGoToDocumentsWithoutOneInOrder) {
+  const BatchRef batch = MakeBatch({Segment("1111111111111111"), "{}", R"({"id":7})",
+                                    Segment("not hex"), Segment("222222222222222"), "[1]"});
+  UnprocessedMatcher matcher(*batch, 0b11'1101);  // the second is not in this call
+  EXPECT_EQ(matcher.Find("not hex")->index, 3U);
+  EXPECT_EQ(matcher.FindWithoutId()->index, 2U);
+  EXPECT_EQ(matcher.FindWithoutId()->index, 4U);
+  EXPECT_EQ(matcher.FindWithoutId()->index, 5U);
+  EXPECT_FALSE(matcher.FindWithoutId());  // never a document whose id can be told
+  EXPECT_EQ(matcher.Find("1111111111111111")->index, 0U);
+}
+
+TEST_F(UnprocessedTest, UnreadDocumentsTakeEntriesWithoutId) {
+  const BatchRef batch = MakeBatch({"T1Sabcd", "{broken"}, DocumentKind::kRaw);
+  UnprocessedMatcher matcher(*batch, batch->all());
+  EXPECT_EQ(matcher.FindWithoutId()->index, 0U);
+  EXPECT_EQ(matcher.FindWithoutId()->index, 1U);
+  EXPECT_FALSE(matcher.FindWithoutId());
+}
+
 }  // namespace
 }  // namespace mobula

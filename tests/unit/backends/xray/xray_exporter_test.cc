@@ -305,6 +305,32 @@ TEST_F(XrayExporterTest, UnprocessedDocumentsFareOnTheirOwn) {
       << log_lines_;
 }
 
+TEST_F(XrayExporterTest, EntriesWithoutIdAreAboutDocumentsWithoutOne) {
+  Start();
+  answers_.push_back({200, R"({"UnprocessedTraceSegments":[)"
+                           R"({"Id":null,"ErrorCode":"MissingId","Message":"no id"},)"
+                           R"({"Id":"ffffffffffffffff","ErrorCode":"ThrottledException"},)"
+                           R"({"Id":"short","ErrorCode":"InvalidId"},)"
+                           R"({"Id":null},null,7,)"
+                           R"({"ErrorCode":"ParseError"},{"ErrorCode":"ParseError"}]})"});
+  const BatchRef batch =
+      MakeBatch({Segment("1111111111111111"), Segment("short"), "{}", R"({"name":"x"})", "[1]"});
+  const ExportResult result = Export(batch);
+  EXPECT_EQ(result.verdict, Verdict::kDelivered);
+  ASSERT_EQ(result.documents.size(), 4U);
+  const auto expect = [&](size_t i, int index, Verdict verdict, const char* code) {
+    EXPECT_EQ(result.documents[i].index, index);
+    EXPECT_EQ(result.documents[i].verdict, verdict);
+    EXPECT_EQ(result.documents[i].code, code);
+  };
+  expect(0, 2, Verdict::kRefused, "MissingId");
+  expect(1, 3, Verdict::kThrottled, "ThrottledException");
+  expect(2, 1, Verdict::kRefused, "InvalidId");  // by its own id, whatever came before it
+  expect(3, 4, Verdict::kRefused, "ParseError");
+  EXPECT_NE(log_lines_.find("Unprocessed segment without id: MissingId"), std::string::npos)
+      << log_lines_;
+}
+
 TEST_F(XrayExporterTest, AStrangeSuccessIsASuccessThatIsTold) {
   Start();
   EXPECT_EQ(ExportAnswered({200, R"({"UnprocessedTraceSegments":"x"})", ""}).verdict,
