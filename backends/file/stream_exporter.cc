@@ -1,6 +1,7 @@
 // Tested by tests/unit/backends/file/stream_exporter_test.cc and tests/contract.
 #include "backends/file/stream_exporter.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -30,8 +31,9 @@ constexpr size_t kPipeWriteBytes = 4096;  // PIPE_BUF on Linux
 // How soon a full pipe is tried again: quickly at first, for a reader that keeps up (64 KiB each time).
 constexpr Duration kRetryMin = milliseconds(1);
 constexpr Duration kRetryMax = milliseconds(50);
-// How long Shutdown waits for the reader to take the rest of a document.
-constexpr Duration kShutdownWait = milliseconds(1000);
+// How long Shutdown waits for the reader to take the rest of a document; the program gives all exporters
+// together half a second.
+constexpr Duration kShutdownWait = milliseconds(400);
 
 class StreamExporter final : public Exporter {
  public:
@@ -39,8 +41,11 @@ class StreamExporter final : public Exporter {
       : name_(name), fd_(std::move(fd)), encoder_(config.format, config.compression) {}
 
   absl::Status Start(IoLoop* loop) override {
+    // Closed descriptors are opened for reading at the program's start, so that nothing else gets their
+    // numbers.
+    const int flags = fd_.valid() ? fcntl(fd_.get(), F_GETFL) : -1;
     struct stat status {};
-    if (!fd_.valid() || fstat(fd_.get(), &status) != 0) {
+    if (flags < 0 || (flags & O_ACCMODE) == O_RDONLY || fstat(fd_.get(), &status) != 0) {
       return absl::InvalidArgumentError(
           fmt::format("backend {}: standard output is closed", name_));
     }

@@ -4,6 +4,7 @@
 // Errors:  a document that was begun is always finished before anything else, so that a reader never sees half
 //          a line followed by another; it counts as delivered from its first byte. What was not begun by its
 //          deadline is kThrottled, "timeout". A closed pipe is kHold, "broken_pipe".
+//          Start fails on what cannot be written to.
 //          REQUIRES SIGPIPE to be ignored.
 // Limits:  calls wait in order, as many as Delivery sends; one document (with compression one call) is kept
 //          beside them. At most 4,096 bytes a write: a pipe that polls writable takes them without blocking.
