@@ -1,14 +1,17 @@
 // Tests of backends/xray/xray_exporter.h against a server that checks signatures.
 #include "backends/xray/xray_exporter.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <deque>
 #include <mutex>
 #include <optional>
 
 #include "engine/base/log.h"
 #include "engine/segment/json_reader.h"
+#include "tests/support/certificate.h"
 #include "tests/support/scripted_server.h"
 #include "tests/unit/backends/xray/batch_fixture.h"
 #include "tests/unit/engine/aws/fake_home.h"
@@ -46,8 +49,8 @@ class XrayExporterTest : public testing::BatchFixture {
     std::string headers;  // lines with CRLF
   };
 
-  void StartServer() {
-    server_ = std::make_unique<ScriptedServer>([this](Peer& peer) {
+  void StartServer(SSL_CTX* tls = nullptr) {
+    const auto serve = [this](Peer& peer) {
       while (auto request = peer.Read()) {
         Answer answer;
         {
@@ -64,8 +67,10 @@ class XrayExporterTest : public testing::BatchFixture {
         }
         peer.Reply(answer.status, answer.body, answer.headers);
       }
-    });
-    config_.endpoint = "http://127.0.0.1:" + std::to_string(server_->port()) + "/base";
+    };
+    server_ = std::make_unique<ScriptedServer>(serve, tls);
+    config_.endpoint =
+        fmt::format("{}://127.0.0.1:{}/base", tls != nullptr ? "https" : "http", server_->port());
   }
 
   absl::Status StartExporter() {
@@ -179,6 +184,44 @@ TEST_F(XrayExporterTest, KeepsItsConnection) {
   Start();
   for (int i = 0; i < 10; ++i) EXPECT_EQ(ExportOne().verdict, Verdict::kDelivered);
   EXPECT_EQ(server_->connections(), 1);
+}
+
+TEST_F(XrayExporterTest, DeliversOverTls) {
+  std::signal(SIGPIPE, SIG_IGN);  // as the program does
+  testing::Certificate certificate("IP:127.0.0.1");
+  StartServer(certificate.context());
+  config_.tls.ca = certificate.path();
+  ASSERT_TRUE(StartExporter().ok());
+  for (int i = 0; i < 2; ++i) {
+    const ExportResult result = ExportOne();
+    EXPECT_EQ(result.verdict, Verdict::kDelivered) << result.code << result.message;
+  }
+  ASSERT_EQ(requests_.size(), 2U);
+  EXPECT_EQ(requests_[1].Header("authorization"), Expected(requests_[1]));
+  EXPECT_EQ(server_->connections(), 1);
+  exporter_.reset();
+  server_.reset();  // before the certificate
+}
+
+TEST_F(XrayExporterTest, ACertificateNobodyVouchesForHoldsDocuments) {
+  std::signal(SIGPIPE, SIG_IGN);
+  testing::Certificate certificate("IP:127.0.0.1");
+  testing::Certificate stranger("IP:127.0.0.1");
+  testing::Certificate of_another_name("DNS:xray.eu-west-1.amazonaws.com");
+  const auto expect_held = [&](testing::Certificate& server, const std::string& ca) {
+    StartServer(server.context());
+    config_.tls.ca = ca;
+    ASSERT_TRUE(StartExporter().ok());
+    const ExportResult result = ExportOne();
+    EXPECT_EQ(result.verdict, Verdict::kHold) << result.message;
+    EXPECT_EQ(result.code, "tls_verify");
+  };
+  expect_held(certificate, "");  // the system's
+  expect_held(certificate, stranger.path());
+  expect_held(of_another_name, of_another_name.path());
+  EXPECT_TRUE(requests_.empty());  // nothing was said to any of them
+  exporter_.reset();
+  server_.reset();  // before the certificates
 }
 
 TEST_F(XrayExporterTest, ManyCallsMayBeInFlight) {
