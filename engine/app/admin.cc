@@ -20,6 +20,8 @@ absl::Status Admin::Start(const std::string& address) {
                                     std::string(status.message())));
   }
   port_ = server_.port();
+  const std::string host = address.substr(0, address.rfind(':'));
+  loopback_ = host.rfind("127.", 0) == 0 || host == "[::1]" || host == "localhost";
   thread_ = std::thread([this] {
     pthread_setname_np(pthread_self(), "admin");
     loop_.Run();
@@ -55,6 +57,9 @@ HttpReply Admin::Answer(const HttpServerRequest& request) const {
     MetricsPage page = RenderMetrics(*agent_, request.Header("accept"));
     reply.content_type = std::move(page.content_type);
     reply.body = std::move(page.body);
+  } else if (path == "/ledger" && !loopback_) {
+    reply.status = 403;
+    reply.body = "the ledger is shown on loopback only: set admin.address to 127.0.0.1:PORT\n";
   } else if (path == "/ledger") {
     reply.content_type = "application/json";
     reply.body = agent_->ledger().json() + "\n";

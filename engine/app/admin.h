@@ -1,4 +1,5 @@
-// The admin endpoint: /healthz, /readyz, /metrics, /ledger, on a thread of its own.
+// The admin endpoint: /healthz, /readyz, /metrics and, on a loopback address only, /ledger, on a thread of its
+// own.
 //
 // Room:    cold.
 // Threads: Start and Stop by the control thread; requests are served on the endpoint's own.
@@ -33,6 +34,7 @@ class Admin {
   IoLoop loop_;
   HttpServer server_;
   uint16_t port_ = 0;
+  bool loopback_ = false;
   std::thread thread_;
 };
 

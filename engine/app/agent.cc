@@ -18,14 +18,9 @@ namespace mobula {
 namespace {
 
 constexpr Duration kStuckAfter = std::chrono::seconds(5);
+constexpr Duration kDropsRemembered = std::chrono::minutes(1);
 
 Time Now() { return std::chrono::steady_clock::now(); }
-
-int AllowedCores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
-}
 
 // Containers often start with a soft limit of 1,024; connections and files of many backends may need more.
 void RaiseFileLimit() {
@@ -50,12 +45,18 @@ std::string_view RejectText(RejectReason reason) {
 
 }  // namespace
 
+int AllowedCores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
+}
+
 Delivery::Options DeliveryOptions(const BackendConfig& backend, uint64_t quota, uint64_t seed) {
   Delivery::Options options;
   options.seed = seed;
   // What the inbox enforces against a hanging lane is the whole quota; Delivery itself stays under it, so
   // that in ordinary overload the oldest documents go and not the newest.
-  options.quota = quota * 7 / 8;
+  options.quota = quota * 3 / 4;
   options.in_flight_bytes = quota;
   if (const auto* xray = std::get_if<XrayBackendConfig>(&backend.settings)) {
     // A call's body is about as large as its batch: a quarter of the quota is kept for bodies.
@@ -115,12 +116,11 @@ absl::Status Agent::Build(const Config& config) {
   if (!config.dead_letter.path.empty()) {
     ASSIGN_OR_RETURN(dead_letter_file_, DeadLetterFile::Open(config.dead_letter, log_));
   }
-  const size_t batches_max = shares.pool / BlockPool::kPageBytes;
   const auto lane_options = [&](std::string name, uint64_t quota) {
     Lane::Options options;
     options.name = std::move(name);
     options.quota = quota;
-    options.batches_max = batches_max;
+    options.batches_max = quota / BlockPool::kPageBytes;
     options.producers = static_cast<size_t>(workers);
     options.log = log_;
     options.dead_letter = [file = dead_letter_file_.get()](
@@ -140,6 +140,9 @@ absl::Status Agent::Build(const Config& config) {
           fmt::format("backends.{}: {}", backend.name, std::string(exporter.status().message())));
     }
     Lane::Options options = lane_options(backend.name, shares.lanes[i]);
+    // A hanging lane must leave the request bodies their room too.
+    if (std::holds_alternative<XrayBackendConfig>(backend.settings))
+      options.quota = options.quota * 3 / 4;
     options.delivery = DeliveryOptions(backend, shares.lanes[i], i + 1);
     lanes_.push_back(std::make_unique<Lane>(std::move(options), *std::move(exporter)));
   }
@@ -166,12 +169,13 @@ absl::Status Agent::Build(const Config& config) {
     options.dead_letter = dead_letter_lane_ != nullptr ? &dead_letter_lane_->inbox() : nullptr;
     workers_.push_back(std::make_unique<Worker>(std::move(options)));
   }
-  drops_told_.assign(workers_.size(), 0);
+  kernel_drops_told_.assign(workers_.size(), 0);
+  lane_drops_told_.assign(lanes_.size() + 1, {});
   return absl::OkStatus();
 }
 
 Agent::~Agent() {
-  if (!worker_threads_.empty() && !workers_stopped_) BeginDrain(Now());
+  if (!worker_threads_.empty() && !draining_) BeginDrain(Now());
   for (const auto& lane : lanes_) {
     if (lanes_started_) (void)lane->Join(Now() + std::chrono::seconds(1));
   }
@@ -194,12 +198,12 @@ absl::Status Agent::Start() {
   MutexLock lock(&mutex_);
   worker_watch_.assign(workers_.size(), {0, Now()});
   lane_watch_.assign(lanes_.size(), {0, Now()});
+  last_drop_.assign(lanes_.size() + 1, Time{});
   return absl::OkStatus();
 }
 
 void Agent::BeginDrain(Time deadline) {
-  if (!workers_stopped_) {
-    workers_stopped_ = true;
+  if (!draining_.exchange(true)) {
     for (const auto& worker : workers_) worker->Stop();
     for (std::thread& thread : worker_threads_) thread.join();
   }
@@ -237,13 +241,13 @@ void Agent::Housekeep(Time now) {
                   {"bytes", static_cast<uint64_t>(sample.size)}});
     }
     const uint64_t drops = workers_[w]->stats().kernel_drops.value();
-    if (drops > drops_told_[w]) {
+    if (drops > kernel_drops_told_[w]) {
       log_->Warn(
           "kernel_drops",
           "the kernel's UDP queue was full and datagrams were lost before we could read them; "
           "raise receivers.udp.receive_buffer and net.core.rmem_max",
-          {{"datagrams", drops - drops_told_[w]}, {"total", drops}});
-      drops_told_[w] = drops;
+          {{"datagrams", drops - kernel_drops_told_[w]}, {"total", drops}});
+      kernel_drops_told_[w] = drops;
     }
   }
   MutexLock lock(&mutex_);
@@ -254,7 +258,34 @@ void Agent::Housekeep(Time now) {
   for (size_t i = 0; i < lane_watch_.size(); ++i) {
     const uint64_t turns = lanes_[i]->turns();
     if (turns != lane_watch_[i].turns) lane_watch_[i] = {turns, now};
+    TellDrops(*lanes_[i], &lane_drops_told_[i], now, &last_drop_[i]);
   }
+  if (dead_letter_lane_ != nullptr && !last_drop_.empty()) {
+    TellDrops(*dead_letter_lane_, &lane_drops_told_.back(), now, &last_drop_.back());
+  }
+}
+
+void Agent::TellDrops(const Lane& lane, std::array<uint64_t, kDropReasonCount>* told, Time now,
+                      Time* last_drop) {
+  for (size_t r = 0; r < told->size(); ++r) {
+    const uint64_t total = lane.account().dropped[r].value();
+    if (total == (*told)[r]) continue;
+    const auto reason = static_cast<DropReason>(r);
+    // Refusals are the far side's word on a document, and told with it.
+    if (reason != DropReason::kRefused && reason != DropReason::kTooLarge) {
+      log_->Warn(
+          "documents_dropped",
+          fmt::format("{} documents were given up: {}", total - (*told)[r],
+                      std::string(DropReasonName(reason))),
+          {{"key", fmt::format("{}/{}", lane.name(), DropReasonName(reason))}, {"total", total}});
+      *last_drop = now;
+    }
+    (*told)[r] = total;
+  }
+}
+
+uint64_t Agent::dead_letters_failed() const {
+  return dead_letter_file_ == nullptr ? 0 : dead_letter_file_->lost();
 }
 
 Ledger Agent::ledger() const {
@@ -275,6 +306,7 @@ Ledger Agent::ledger() const {
     ledger.kernel_drops += s.kernel_drops.value();
   }
   for (const auto& lane : lanes_) ledger.lanes.push_back(LedgerOf(*lane));
+  if (dead_letter_lane_ != nullptr) ledger.dead_letters = LedgerOf(*dead_letter_lane_);
   return ledger;
 }
 
@@ -284,6 +316,10 @@ ReceiveEngine Agent::engine() const {
 }
 
 bool Agent::Healthy(std::string* why) const {
+  if (draining_) {
+    *why = "draining";
+    return true;
+  }
   const Time now = Now();
   MutexLock lock(&mutex_);
   for (size_t w = 0; w < worker_watch_.size(); ++w) {
@@ -306,12 +342,22 @@ bool Agent::Ready(std::string* text) const {
       *text += fmt::format("degraded: backend {}: hangs for {:.0f} s\n", lanes_[i]->name(),
                            Seconds(now - lane_watch_[i].at));
     }
+    for (size_t i = 0; i < lanes_.size() && i < last_drop_.size(); ++i) {
+      if (last_drop_[i] == Time{} || now - last_drop_[i] > kDropsRemembered) continue;
+      *text += fmt::format("degraded: backend {}: gave up documents within the last minute\n",
+                           lanes_[i]->name());
+    }
+  }
+  if (draining_) {
+    *text += "not ready: draining\n";
+    return false;
   }
   for (const auto& lane : lanes_) {
     const Lane::Health health = lane->health();
     if (!health.failing) continue;
-    *text += fmt::format("degraded: backend {}: {}{}{}\n", lane->name(), health.code,
-                         health.message.empty() ? "" : ": ", health.message);
+    *text +=
+        fmt::format("{}: backend {}: {}{}{}\n", health.degraded ? "degraded" : "retrying",
+                    lane->name(), health.code, health.message.empty() ? "" : ": ", health.message);
   }
   if (pool_->bytes_used() + BlockPool::kBlockBytesMax > pool_->bytes_total()) {
     *text += "not ready: the buffer is full\n";

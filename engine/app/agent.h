@@ -7,6 +7,8 @@
 // Errors:    Create and Start fail with what a user must change; afterwards nothing ends the process.
 #pragma once
 
+#include <array>
+#include <atomic>
 #include <memory>
 #include <string>
 #include <thread>
@@ -30,6 +32,9 @@ namespace mobula {
 Delivery::Options DeliveryOptions(const BackendConfig& backend, uint64_t quota, uint64_t seed);
 // What the ledger says of a lane.
 Ledger::Lane LedgerOf(const Lane& lane);
+
+// Cores this process may run on.
+int AllowedCores();
 
 class Agent {
  public:
@@ -58,18 +63,24 @@ class Agent {
   [[nodiscard]] const MemoryPlan& plan() const { return plan_; }
   [[nodiscard]] Ledger ledger() const;
   [[nodiscard]] const std::vector<std::unique_ptr<Lane>>& lanes() const { return lanes_; }
+  // Lines the dead-letter file could not take.
+  [[nodiscard]] uint64_t dead_letters_failed() const;
   [[nodiscard]] const std::vector<std::unique_ptr<Worker>>& workers() const { return workers_; }
   [[nodiscard]] const BlockPool& pool() const { return *pool_; }
   [[nodiscard]] ReceiveEngine engine() const;
 
   // The loops of the receivers turn. `why` says which does not.
   [[nodiscard]] bool Healthy(std::string* why) const;
-  // Sockets are bound and something can be held; `text` says "ready", or what is degraded and why.
+  // Sockets are bound and something can be held; `text` says "ready", or what is not as it should be: a
+  // backend that needs somebody's help is degraded, one that fails otherwise is retrying.
   [[nodiscard]] bool Ready(std::string* text) const;
 
  private:
   explicit Agent(Log* log);
   absl::Status Build(const Config& config);
+
+  void TellDrops(const Lane& lane, std::array<uint64_t, kDropReasonCount>* told, Time now,
+                 Time* last_drop);
 
   // When each loop was last seen turning.
   struct Watch {
@@ -88,13 +99,16 @@ class Agent {
   std::unique_ptr<Lane> dead_letter_lane_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::thread> worker_threads_;
-  bool workers_stopped_ = false;
+  std::atomic<bool> draining_{false};
   bool lanes_started_ = false;
-  std::vector<uint64_t> drops_told_;
+  std::vector<uint64_t> kernel_drops_told_;
+  std::vector<std::array<uint64_t, kDropReasonCount>>
+      lane_drops_told_;  // and last the dead letters'
 
   mutable Mutex mutex_;
   std::vector<Watch> worker_watch_ ABSL_GUARDED_BY(mutex_);
   std::vector<Watch> lane_watch_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Time> last_drop_ ABSL_GUARDED_BY(mutex_);  // of each lane; Time{}: none yet
 };
 
 }  // namespace mobula

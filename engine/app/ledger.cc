@@ -50,9 +50,16 @@ std::string Ledger::Lane::text() const {
 
 uint64_t Ledger::rejected_total() const { return Sum(rejected); }
 
+uint64_t Ledger::lost_total() const {
+  uint64_t sum = rejected_total() + kernel_drops;
+  for (const Lane& l : lanes) sum += l.dropped_total();
+  return sum;
+}
+
 bool Ledger::balanced() const {
   return datagrams == accepted + rejected_total() && accepted == routed + filtered + open &&
-         std::all_of(lanes.begin(), lanes.end(), [](const Lane& l) { return l.balanced(); });
+         std::all_of(lanes.begin(), lanes.end(), [](const Lane& l) { return l.balanced(); }) &&
+         (!dead_letters.has_value() || dead_letters->balanced());
 }
 
 std::string Ledger::json() const {
@@ -65,7 +72,9 @@ std::string Ledger::json() const {
   for (size_t i = 0; i < lanes.size(); ++i) {
     out += fmt::format("{}\"{}\":{}", i == 0 ? "" : ",", lanes[i].name, lanes[i].json());
   }
-  return out + "}}";
+  out += "}";
+  if (dead_letters.has_value()) out += ",\"dead_letters\":" + dead_letters->json();
+  return out + "}";
 }
 
 std::string Ledger::text() const {
@@ -79,6 +88,10 @@ std::string Ledger::text() const {
       rejected_total(), Reasons(rejected), kernel_drops);
   if (filtered != 0) out += fmt::format("  filtered     {:>12}\n", filtered);
   for (const Lane& l : lanes) out += l.text();
+  if (dead_letters.has_value() && dead_letters->dropped_total() != 0) {
+    out += fmt::format("  dead letters not kept {:>6} of {}\n", dead_letters->dropped_total(),
+                       dead_letters->entered);
+  }
   return out;
 }
 

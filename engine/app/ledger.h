@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,8 +38,12 @@ struct Ledger {
   uint64_t open = 0;          // in batches that are still open
   uint64_t kernel_drops = 0;  // datagrams the kernel's queue had no room for: never received
   std::vector<Lane> lanes;
+  // Rejected documents on their way to the dead-letter file, if there is one.
+  std::optional<Lane> dead_letters;
 
   [[nodiscard]] uint64_t rejected_total() const;
+  // Everything that was received or sent to us and is lost: refused, dropped, or never read.
+  [[nodiscard]] uint64_t lost_total() const;
   [[nodiscard]] bool balanced() const;
   [[nodiscard]] std::string json() const;
   // A table for people.

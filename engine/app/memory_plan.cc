@@ -2,6 +2,7 @@
 #include "engine/app/memory_plan.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
@@ -18,7 +19,6 @@ constexpr uint64_t kMiB = 1ULL << 20;
 constexpr uint64_t kUnlimited = 1ULL << 60;
 // Beside its open batches a worker must always be able to close one, even with every lane at its quota.
 constexpr uint64_t kWorkerReserve = 2 * BlockPool::kBlockBytesMax;
-constexpr uint64_t kDeadLetterQuota = BlockPool::kBlockBytesMax;
 constexpr uint64_t kLaneQuotaMin = 2 * BlockPool::kBlockBytesMax;
 
 std::optional<uint64_t> ReadLimit(const std::string& path) {
@@ -46,6 +46,11 @@ void LowerTo(const std::string& mount, std::string group, const std::string& fil
 std::string MiB(uint64_t bytes) { return fmt::format("{}", (bytes + kMiB / 2) / kMiB); }
 
 }  // namespace
+
+uint64_t HostMemory() {
+  return static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) *
+         static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+}
 
 std::optional<uint64_t> CgroupMemoryLimit() {
   std::optional<uint64_t> limit;
@@ -91,9 +96,12 @@ absl::StatusOr<MemoryPlan> PlanMemory(const Config& config, int workers, uint64_
   plan.buffer = config.buffer.memory != 0 ? config.buffer.memory : DefaultBuffer(limit);
   plan.slots = n * DatagramSource::kSlots * DatagramSource::kSlotBytes;
   plan.kernel_queue = kernel_queue;
-  plan.tls = 2 * kMiB;
+  for (const BackendConfig& backend : config.backends) {
+    if (std::holds_alternative<XrayBackendConfig>(backend.settings)) plan.tls += 2 * kMiB;
+  }
   plan.parser = n * kMiB;
-  plan.other = 2 * kMiB;
+  // The queues keep room for a handle, and the queue's own word beside it, per page and worker.
+  plan.other = 2 * kMiB + n * (plan.buffer / BlockPool::kPageBytes) * 2 * sizeof(void*);
   plan.limit = limit;
   if (limit.has_value() && plan.total() > *limit) {
     return absl::FailedPreconditionError(
@@ -111,7 +119,8 @@ absl::StatusOr<BufferShares> DivideBuffer(const Config& config, uint64_t buffer,
   const uint64_t open = n * (routes + (dead_letters ? 1 : 0)) * BlockPool::kBlockBytesMax;
   const uint64_t reserve = n * kWorkerReserve;
   BufferShares shares;
-  shares.dead_letter = dead_letters ? kDeadLetterQuota : 0;
+  shares.dead_letter =
+      dead_letters ? std::clamp<uint64_t>(buffer / 16, BlockPool::kBlockBytesMax, 4 * kMiB) : 0;
   uint64_t configured = 0;
   uint64_t equal_parts = 0;
   for (const BackendConfig& backend : config.backends) {

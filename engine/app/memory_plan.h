@@ -1,7 +1,8 @@
 // What the agent may take, as a sum with one line per part, computed and checked before anything runs.
 //
 // Room:   cold.
-// Errors: FailedPrecondition when the sum passes the container's limit, naming the settings that shrink it.
+// Errors: FailedPrecondition when the sum passes the container's limit, or without one the host's memory, naming
+//         the settings that shrink it.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +34,9 @@ struct MemoryPlan {
 
 // The smallest memory limit of this process's cgroup and its parents, v1 or v2; nothing when unlimited.
 std::optional<uint64_t> CgroupMemoryLimit();
+
+// All memory of this machine.
+uint64_t HostMemory();
 
 // `kernel_queue` is what the sockets of all workers hold together.
 absl::StatusOr<MemoryPlan> PlanMemory(const Config& config, int workers, uint64_t kernel_queue,

@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 
@@ -152,6 +153,20 @@ void AddLanes(const Agent& agent, Families* out) {
   }
 }
 
+void AddDeadLetters(const Agent& agent, Families* out) {
+  const Ledger ledger = agent.ledger();
+  if (!ledger.dead_letters.has_value()) return;
+  const Ledger::Lane& lane = *ledger.dead_letters;
+  out->Counter(
+      "mobula_dead_letters_total",
+      "Rejected documents for the dead-letter file: written, given up for lack of room, or "
+      "failed in writing.");
+  const uint64_t failed = agent.dead_letters_failed();
+  out->Add(lane.delivered - std::min(lane.delivered, failed), {{"outcome", "written"}});
+  out->Add(lane.dropped_total(), {{"outcome", "dropped"}});
+  out->Add(failed, {{"outcome", "failed"}});
+}
+
 void AddProcess(const Agent& agent, Families* out) {
   out->Gauge("mobula_build_info", "1; the labels say what runs.")
       .Add(1.0, {{"version", std::string(kVersion)},
@@ -211,14 +226,25 @@ std::string OpenMetrics(const std::vector<MetricFamily>& families) {
   return out + "# EOF\n";
 }
 
+// Whether an Accept header lists OpenMetrics, and not with a quality of zero (RFC 9110, section 12.5.1).
+bool WantsOpenMetrics(std::string_view accept) {
+  const size_t at = accept.find("application/openmetrics-text");
+  if (at == std::string_view::npos) return false;
+  const std::string_view range = accept.substr(at, accept.find(',', at) - at);
+  const size_t q = range.find("q=0");
+  return q == std::string_view::npos ||
+         range.find_first_of("123456789", q) != std::string_view::npos;
+}
+
 }  // namespace
 
 MetricsPage RenderMetrics(const Agent& agent, std::string_view accept) {
   Families families;
   AddReceiver(agent, &families);
   AddLanes(agent, &families);
+  AddDeadLetters(agent, &families);
   AddProcess(agent, &families);
-  if (accept.find("application/openmetrics-text") != std::string_view::npos) {
+  if (WantsOpenMetrics(accept)) {
     return {"application/openmetrics-text; version=1.0.0; charset=utf-8",
             OpenMetrics(families.get())};
   }

@@ -39,33 +39,31 @@ void Drain(Agent* agent, const Signals& signals, Duration grace, StatusLine* lin
   while (!agent->Drained() && Now() < deadline + std::chrono::milliseconds(500)) {
     const int signal = signals.Next(std::chrono::milliseconds(50));
     if (signal == SIGINT && isatty(STDIN_FILENO) == 1) {
-      line->Erase();
       log->Warn("drain_cut_short", "interrupted again: giving up what is not delivered yet");
       agent->BeginDrain(Now());
       return;
     }
+    agent->Housekeep(Now());
     line->Draw(*agent, Now());
   }
 }
 
-}  // namespace
-
-absl::Status RunAgent(const ConfigInput& input) {
-  const Signals signals;
-  ASSIGN_OR_RETURN(const Config config, LoadConfig(input));
-  ASSIGN_OR_RETURN(const std::unique_ptr<Log> log, OpenLog(config.log));
+// Serves until a signal, drains, tells the ledger.
+absl::Status Serve(const ConfigInput& input, const Config& config, Log* log) {
   log->Info("start", fmt::format("Initializing Mobula {}", kVersion), {{"config", input.path}});
   for (const std::string& warning : config.warnings) log->Warn("config", warning);
-  ASSIGN_OR_RETURN(std::unique_ptr<Agent> agent, Agent::Create(config, log.get()));
-  RETURN_IF_ERROR(agent->Start());
-  log->Info("listening", fmt::format("Receiving segments on udp {}", agent->address()));
-  TellLanes(config, log.get());
+  ASSIGN_OR_RETURN(const std::unique_ptr<Agent> agent, Agent::Create(config, log));
+  // From here on signals are ours: earlier, as while a name is resolved, they simply end the program.
+  const Signals signals;
   auto admin = std::make_unique<Admin>(agent.get());
   if (config.admin.address != "off") {
     RETURN_IF_ERROR(admin->Start(config.admin.address));
     log->Info("admin", fmt::format("Health, metrics and ledger on http port {}", admin->port()),
               {{"address", config.admin.address}});
   }
+  RETURN_IF_ERROR(agent->Start());
+  log->Info("listening", fmt::format("Receiving segments on udp {}", agent->address()));
+  TellLanes(config, log);
 
   StatusLine line;
   const Duration pause = line.enabled() ? std::chrono::milliseconds(500) : std::chrono::seconds(1);
@@ -75,11 +73,9 @@ absl::Status RunAgent(const ConfigInput& input) {
         break;
       case SIGHUP:
         agent->Reopen();
-        line.Erase();
         log->Info("reopen", "Opened output files again (SIGHUP)");
         break;
       default:
-        line.Erase();
         log->Info("stop", fmt::format("Got shutdown signal: {}",
                                       signal == SIGTERM ? "terminated" : "interrupt"));
         serving = false;
@@ -89,22 +85,41 @@ absl::Status RunAgent(const ConfigInput& input) {
     line.Draw(*agent, now);
   }
 
-  Drain(agent.get(), signals, config.shutdown.grace, &line, log.get());
-  const bool joined = agent->Finish();
+  Drain(agent.get(), signals, config.shutdown.grace, &line, log);
+  if (!agent->Finish()) log->Error("backend_hangs", "a backend hangs and is left behind");
   agent->Housekeep(Now());
   line.Erase();
   const Ledger ledger = agent->ledger();
   if (!line.enabled() || !config.log.path.empty()) {
-    log->Info("ledger", ledger.balanced() ? "The ledger balances" : "The ledger does not balance",
-              {{"ledger", ledger.json()}});
+    const bool clean = ledger.balanced() && ledger.lost_total() == 0;
+    log->Write(clean ? LogLevel::kInfo : LogLevel::kWarn, "ledger",
+               !ledger.balanced()         ? "The ledger does not balance"
+               : ledger.lost_total() == 0 ? "The ledger balances, nothing was lost"
+                                          : "The ledger balances; some documents were lost",
+               {LogField::Json("ledger", ledger.json())});
   }
   if (line.enabled()) std::fputs(ledger.text().c_str(), stderr);
-  if (!joined) {
-    log->Error("backend_hangs", "a backend hangs and is left behind");
-    std::fflush(nullptr);
-    _exit(0);
+  // Everything is told. What still hangs, a name being resolved or a file system, must not hold the end.
+  std::fflush(nullptr);
+  _exit(0);
+}
+
+}  // namespace
+
+int RunAgent(const ConfigInput& input) {
+  const absl::StatusOr<Config> config = LoadConfig(input);
+  const absl::StatusOr<std::unique_ptr<Log>> log =
+      config.ok() ? OpenLog(config->log) : config.status();
+  if (!log.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(log.status().message()).c_str());
+    return 1;
   }
-  return absl::OkStatus();
+  const absl::Status status = Serve(input, *config, log->get());
+  (*log)->Error("start_failed", std::string(status.message()));
+  if (!config->log.path.empty()) {
+    std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
+  }
+  return 1;
 }
 
 absl::Status CheckConfig(const ConfigInput& input) {
@@ -115,11 +130,14 @@ absl::Status CheckConfig(const ConfigInput& input) {
     std::fprintf(stderr, "warning: %s\n", warning.c_str());
   }
   // Memory is judged for where `check` runs; the container that `run` will live in may differ.
-  const std::optional<uint64_t> limit = CgroupMemoryLimit();
-  const uint64_t buffer = config.buffer.memory != 0 ? config.buffer.memory : DefaultBuffer(limit);
-  const int workers = WorkerCount(config.udp.workers, 1);
-  RETURN_IF_ERROR(DivideBuffer(config, buffer, workers, router->size()).status());
-  std::printf("%s: ok\n  receives on   udp %s\n", input.path.c_str(), config.udp.address.c_str());
+  const int workers = WorkerCount(config.udp.workers, AllowedCores());
+  ASSIGN_OR_RETURN(
+      const MemoryPlan plan,
+      PlanMemory(config, workers, config.udp.receive_buffer * static_cast<uint64_t>(workers),
+                 CgroupMemoryLimit()));
+  RETURN_IF_ERROR(DivideBuffer(config, plan.buffer, workers, router->size()).status());
+  std::printf("%s: ok\n  receives on   udp %s\n  memory        %s\n", input.path.c_str(),
+              config.udp.address.c_str(), plan.text().c_str());
   for (const BackendConfig& backend : config.backends) {
     std::printf("  backend       %s (%s)\n", backend.name.c_str(),
                 std::string(backend.type()).c_str());

@@ -12,8 +12,9 @@ namespace mobula {
 
 // Serves until SIGTERM or SIGINT, drains, prints the ledger; SIGHUP opens files again. On a terminal a
 // status line shows what arrives, and a second Ctrl-C cuts the drain short.
-// OK when the agent ended in order, whatever could not be delivered: that stands in the ledger.
-absl::Status RunAgent(const ConfigInput& input);
+// Answers the exit status: 0 when the agent ended in order, whatever could not be delivered (that stands in the
+// ledger), 1 when it could not start; why was told in the log, or on stderr before there was one.
+int RunAgent(const ConfigInput& input);
 
 // `mobula check`: reads the configuration and says what it means, without opening anything.
 absl::Status CheckConfig(const ConfigInput& input);

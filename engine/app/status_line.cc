@@ -16,25 +16,30 @@ StatusLine::StatusLine() : enabled_(isatty(STDERR_FILENO) == 1) {}
 std::string StatusLine::Text(const Ledger& ledger, double rate, uint64_t resident_bytes) {
   std::string out = fmt::format("received {}/s", Grouped(static_cast<uint64_t>(rate + 0.5)));
   out += fmt::format(" ({} in all)", Grouped(ledger.datagrams));
-  uint64_t delivered = 0;
   uint64_t held = ledger.open;
   std::map<std::string, uint64_t> dropped = ledger.rejected;
   if (ledger.kernel_drops != 0) dropped["kernel"] = ledger.kernel_drops;
   for (const Ledger::Lane& lane : ledger.lanes) {
-    delivered += lane.delivered;
     held += lane.held;
     for (const auto& [reason, n] : lane.dropped) dropped[reason] += n;
   }
-  out += fmt::format("  delivered {}  held {}", Grouped(delivered), Grouped(held));
+  if (ledger.lanes.size() == 1) {
+    out += fmt::format("  delivered {}", Grouped(ledger.lanes[0].delivered));
+  } else {
+    out += "  delivered";
+    for (const Ledger::Lane& lane : ledger.lanes) {
+      out += fmt::format(" {} {}", lane.name, Grouped(lane.delivered));
+    }
+  }
   uint64_t sum = 0;
   std::string reasons;
   for (const auto& [reason, n] : dropped) {
     sum += n;
     reasons += fmt::format("{}{} {}", reasons.empty() ? "" : ", ", reason, Grouped(n));
   }
-  out += fmt::format("  dropped {}", Grouped(sum));
+  out += fmt::format("  held {}  memory {} MiB  dropped {}", Grouped(held),
+                     (resident_bytes + (1 << 19)) >> 20, Grouped(sum));
   if (sum != 0) out += fmt::format(" ({})", reasons);
-  out += fmt::format("  memory {} MiB", (resident_bytes + (1 << 19)) >> 20);
   return out;
 }
 

@@ -19,7 +19,7 @@ class StatusLine {
   void Draw(const Agent& agent, Time now);
   void Erase();
 
-  // The line itself: "received 1,234/s  delivered 12,345  dropped 0  held 50  memory 14 MiB".
+  // The line itself: "received 1,234/s (12,395 in all)  delivered 12,345  held 50  memory 14 MiB  dropped 0".
   static std::string Text(const Ledger& ledger, double rate, uint64_t resident_bytes);
 
  private:

@@ -140,8 +140,8 @@ bool NeedsQuotes(std::string_view value) {
 }
 
 // JSON has no word for NaN or infinity.
-bool IsJsonNumber(const LogField& field) {
-  return field.number && field.value.find_first_of("nN") == std::string::npos;
+bool IsBareJson(const LogField& field) {
+  return field.json || (field.number && field.value.find_first_of("nN") == std::string::npos);
 }
 
 struct Line {
@@ -214,7 +214,7 @@ std::string JsonLine(const Line& line) {
   member("level", kLevelNames[static_cast<size_t>(line.level)], false);
   member("event", line.event, false);
   member("message", line.message, false);
-  for (const LogField& field : line.fields) member(field.key, field.value, IsJsonNumber(field));
+  for (const LogField& field : line.fields) member(field.key, field.value, IsBareJson(field));
   const bool cut = out.cut();
   std::string text = out.Take();
   if (cut) text += kCutMark;

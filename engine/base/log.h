@@ -37,9 +37,17 @@ struct LogField {
   LogField(std::string_view k, int v) : key(k), value(std::to_string(v)), number(true) {}
   LogField(std::string_view k, double v) : key(k), value(std::to_string(v)), number(true) {}
 
+  // A value that is JSON already; the text format shows it as it is.
+  static LogField Json(std::string_view k, std::string json) {
+    LogField field(k, json);
+    field.json = true;
+    return field;
+  }
+
   std::string_view key;
   std::string value;
   bool number = false;
+  bool json = false;
 };
 
 class Log {
@@ -47,8 +55,8 @@ class Log {
   struct Options {
     LogLevel level = LogLevel::kInfo;
     LogFormat format = LogFormat::kText;
-    std::string path;     // empty: stderr
-    bool colour = false;  // ANSI colours of the level; only set for a terminal
+    std::string path;               // empty: stderr
+    bool colour = false;            // ANSI colours of the level; only set for a terminal
     bool over_status_line = false;  // each line first erases the terminal's line it is written on
   };
 

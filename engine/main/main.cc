@@ -1,4 +1,5 @@
 // The command line. Tested by the e2e suite.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -34,9 +35,20 @@ void AddConfigOptions(CLI::App* command, ConfigInput* input) {
       ->allow_extra_args(false);
 }
 
+// A descriptor below 3 that is closed would be given to the first socket or file opened, and what is meant for
+// the terminal would be written there. Read-only, so that a write still fails.
+void FillStandardDescriptors() {
+  int fd = -1;
+  do {
+    fd = open("/dev/null", O_RDONLY);
+  } while (fd >= 0 && fd <= 2);
+  if (fd > 2) close(fd);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  FillStandardDescriptors();
   CLI::App app(
       "Mobula takes AWS X-Ray trace segments over UDP and delivers them: to X-Ray, to files, with "
       "every loss "
@@ -50,7 +62,12 @@ int main(int argc, char** argv) {
   int status = 0;
   CLI::App* const run = app.add_subcommand("run", "Receive and deliver until SIGTERM or Ctrl-C");
   AddConfigOptions(run, &input);
-  run->callback([&] { status = Finish(mobula::RunAgent(input)); });
+  run->add_option_function<std::string>(
+         "--log-format",
+         [&input](const std::string& format) { input.sets.push_back("log.format=" + format); },
+         "text or json; without it: text on a terminal, else json")
+      ->type_name("FORMAT");
+  run->callback([&] { status = mobula::RunAgent(input); });
 
   CLI::App* const check = app.add_subcommand(
       "check", "Read a configuration and say what it means, or what is wrong with it");
@@ -71,9 +88,11 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   send->add_option("--rate", send_options.rate, "Datagrams per second; 0: as fast as possible")
       ->type_name("N")
+      ->check(CLI::Range(0.0, 1e9))
       ->capture_default_str();
   send->add_option("--repeat", send_options.repeat, "Passes over the inputs")
       ->type_name("N")
+      ->check(CLI::Range(1.0, 1e12))
       ->capture_default_str();
   send->add_flag("--fresh", send_options.fresh, "New ids in each pass, times as if recorded now");
   send->add_flag("--json", send_json, "The result as JSON, also on a terminal");
@@ -104,5 +123,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "mobula: %s\n", e.what());
     return 1;
   }
+  // A full disk, or a closed output: the answer was not given.
+  if (std::fflush(stdout) != 0) return 1;
   return status;
 }

@@ -34,6 +34,18 @@ TEST(LedgerTest, BalancesOnlyWhenEverySumDoes) {
   EXPECT_FALSE(unrouted.balanced());
 }
 
+TEST(LedgerTest, DeadLettersAreBooksOfTheirOwn) {
+  Ledger ledger = Example();
+  ledger.dead_letters = Ledger::Lane{"dead_letter", 7, 5, {{"buffer_full", 2}}, 0};
+  EXPECT_TRUE(ledger.balanced());
+  EXPECT_NE(ledger.json().find("\"dead_letters\":{\"entered\":7,\"delivered\":5,"),
+            std::string::npos);
+  EXPECT_NE(ledger.text().find("dead letters not kept      2 of 7"), std::string::npos);
+  EXPECT_EQ(ledger.lost_total(), 20U) << "a dead letter is already counted as rejected";
+  ledger.dead_letters->delivered = 4;
+  EXPECT_FALSE(ledger.balanced());
+}
+
 TEST(LedgerTest, JsonNamesEveryCount) {
   EXPECT_EQ(
       Example().json(),
@@ -52,8 +64,8 @@ TEST(LedgerTest, TextSaysWhenItDoesNotBalance) {
 
 TEST(StatusLineTest, FitsOnALineAndNamesReasons) {
   EXPECT_EQ(StatusLine::Text(Example(), 1234.4, 14 << 20),
-            "received 1,234/s (1,000,007 in all)  delivered 998,000  held 1,090  dropped 20 "
-            "(invalid_header 5, invalid_json 2, kernel 3, refused 10)  memory 14 MiB");
+            "received 1,234/s (1,000,007 in all)  delivered 998,000  held 1,090  memory 14 MiB  "
+            "dropped 20 (invalid_header 5, invalid_json 2, kernel 3, refused 10)");
 }
 
 }  // namespace
