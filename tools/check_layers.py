@@ -61,6 +61,7 @@ EXCEPTIONS = {
     ("engine/app/dead_letter_exporter.h", "backends/file/dead_letter_file.h"): _DEAD_LETTERS,
     ("engine/app/document_reader.h", "backends/file/input_stream.h"): _FORMATS,
     ("engine/app/document_reader.cc", "backends/file/record_format.h"): _FORMATS,
+    ("engine/app/replay_command.cc", "backends/file/record_format.h"): _FORMATS,
 }
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.MULTILINE)

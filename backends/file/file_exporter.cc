@@ -20,11 +20,6 @@
 namespace mobula {
 namespace {
 
-std::string WithSuffix(std::string path, std::string_view suffix) {
-  if (!path.ends_with(suffix)) path.append(suffix);
-  return path;
-}
-
 class FileExporter final : public Exporter {
  public:
   FileExporter(std::string_view name, const FileBackendConfig& config, Log* log)
@@ -82,9 +77,8 @@ class FileExporter final : public Exporter {
  private:
   [[nodiscard]] AppendFile::Options FileOptions() {
     AppendFile::Options options;
-    const std::string_view suffix = CompressionSuffix(config_.compression);
-    options.path = WithSuffix(config_.path, suffix);
-    options.suffix = suffix;
+    options.path = FileWritten(config_);
+    options.suffix = CompressionSuffix(config_.compression);
     options.rotate_size = config_.rotate_size;
     options.rotate_keep = config_.rotate_keep;
     options.sync = config_.fsync != FsyncPolicy::kNever;

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -25,22 +26,19 @@ namespace {
 constexpr size_t kChunkBytes = 64 * 1024;
 constexpr size_t kOutputBytesMax = 1U << 30;  // zlib counts in 32 bits
 constexpr int kZstdWindowLogMax = 25;
+constexpr int kStopCheckMilliseconds = 100;
 
 // The bytes of the file itself, with a look ahead at the first ones.
 class FileBytes {
  public:
-  FileBytes(UniqueFd fd, std::string path)
-      : fd_(std::move(fd)), path_(std::move(path)), buffer_(kChunkBytes) {}
+  FileBytes(UniqueFd fd, std::string path, InputStream::StopCheck stop)
+      : fd_(std::move(fd)), path_(std::move(path)), stop_(std::move(stop)), buffer_(kChunkBytes) {}
 
   // What is buffered, after reading when that is nothing; empty at the end.
   absl::StatusOr<std::string_view> Peek() {
-    while (begin_ == end_) {
-      const ssize_t n = read(fd_.get(), buffer_.data(), buffer_.size());
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return FileError(errno, path_);
-      if (n == 0) return std::string_view();
-      begin_ = 0;
-      end_ = static_cast<size_t>(n);
+    if (begin_ == end_) {
+      begin_ = end_ = 0;
+      RETURN_IF_ERROR(ReadMore().status());
     }
     return std::string_view(buffer_.data() + begin_, end_ - begin_);
   }
@@ -51,11 +49,8 @@ class FileBytes {
       std::memmove(buffer_.data(), bytes.data(), bytes.size());
       begin_ = 0;
       end_ = bytes.size();
-      const ssize_t n = read(fd_.get(), buffer_.data() + end_, buffer_.size() - end_);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return FileError(errno, path_);
-      if (n == 0) break;
-      end_ += static_cast<size_t>(n);
+      ASSIGN_OR_RETURN(const bool more, ReadMore());
+      if (!more) break;
       bytes = {buffer_.data(), end_};
     }
     return std::string_view(buffer_.data() + begin_, end_ - begin_);
@@ -67,8 +62,24 @@ class FileBytes {
   [[nodiscard]] const std::string& path() const { return path_; }
 
  private:
+  // Reads behind what is buffered; false at the end.
+  absl::StatusOr<bool> ReadMore() {
+    while (true) {
+      if (stop_ && stop_()) return absl::CancelledError(fmt::format("{}: stopped", path_));
+      pollfd ready{fd_.get(), POLLIN, 0};
+      const int polled = poll(&ready, 1, kStopCheckMilliseconds);
+      if (polled == 0 || (polled < 0 && errno == EINTR)) continue;
+      const ssize_t n = read(fd_.get(), buffer_.data() + end_, buffer_.size() - end_);
+      if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+      if (n < 0) return FileError(errno, path_);
+      end_ += static_cast<size_t>(n);
+      return n > 0;
+    }
+  }
+
   UniqueFd fd_;
   std::string path_;
+  InputStream::StopCheck stop_;
   std::vector<char> buffer_;
   size_t begin_ = 0;
   size_t end_ = 0;
@@ -168,15 +179,18 @@ class ZstdStream final : public InputStream {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<InputStream>> InputStream::Open(const std::string& path) {
+absl::StatusOr<std::unique_ptr<InputStream>> InputStream::Open(const std::string& path,
+                                                               StopCheck stop) {
+  // Without O_NONBLOCK a named pipe would be waited for here, until it has a writer. Standard input keeps its
+  // flags: others may share them.
   UniqueFd fd(path == "-" ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3)
-                          : open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+                          : open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
   if (!fd.valid()) {
     const int error = errno;
     if (error == ENOENT) return absl::NotFoundError(fmt::format("no such file: {}", path));
     return FileError(error, path);
   }
-  FileBytes file(std::move(fd), path == "-" ? "standard input" : path);
+  FileBytes file(std::move(fd), path == "-" ? "standard input" : path, std::move(stop));
   ASSIGN_OR_RETURN(const std::string_view first, file.PeekAtLeast(4));
   const bool gzip = first.starts_with("\x1f\x8b");
   // A frame, or the skippable kind that may come before one.

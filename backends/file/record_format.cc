@@ -78,6 +78,12 @@ std::optional<size_t> FramedDocumentSize(std::string_view bytes) noexcept {
   return size;
 }
 
+std::string FileWritten(const FileBackendConfig& config) {
+  const std::string_view suffix = CompressionSuffix(config.compression);
+  if (config.path == "-" || config.path.ends_with(suffix)) return config.path;
+  return config.path + std::string(suffix);
+}
+
 RecordEncoder::RecordEncoder(FileFormat format, Compression compression)
     : format_(format), compressor_(Compressor::Make(compression)) {}
 

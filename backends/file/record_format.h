@@ -30,6 +30,9 @@ inline constexpr size_t kFramedDocumentBytesMax = 1U << 20;
 // REQUIRES: at least kFramedPrefixBytes bytes.
 std::optional<size_t> FramedDocumentSize(std::string_view bytes) noexcept;
 
+// The file a backend of this configuration writes: its path with the compression's ending; "-" is standard output.
+std::string FileWritten(const FileBackendConfig& config);
+
 class RecordEncoder {
  public:
   // Bytes that make sense only together: one document, or with compression a whole call.

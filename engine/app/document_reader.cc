@@ -61,7 +61,7 @@ absl::StatusOr<std::vector<std::string>> FilesOf(const std::string& folder,
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<DocumentReader>> DocumentReader::Open(
-    const std::vector<std::string>& inputs) {
+    const std::vector<std::string>& inputs, InputStream::StopCheck stop) {
   std::vector<std::string> files;
   for (const std::string& input : inputs) {
     std::error_code error;
@@ -77,7 +77,7 @@ absl::StatusOr<std::unique_ptr<DocumentReader>> DocumentReader::Open(
         FilesOf(input, [](std::string_view name) { return KindByName(name) != Kind::kUnknown; }));
     files.insert(files.end(), inside.begin(), inside.end());
   }
-  return std::unique_ptr<DocumentReader>(new DocumentReader(std::move(files)));
+  return std::unique_ptr<DocumentReader>(new DocumentReader(std::move(files), std::move(stop)));
 }
 
 DocumentReader::Kind DocumentReader::KindByName(std::string_view path) {
@@ -121,7 +121,7 @@ absl::Status DocumentReader::OpenNext() {
   buffer_.clear();
   begin_ = 0;
   ended_ = false;
-  ASSIGN_OR_RETURN(stream_, InputStream::Open(file));
+  ASSIGN_OR_RETURN(stream_, InputStream::Open(file, stop_));
   kind_ = KindByName(file);
   RETURN_IF_ERROR(Fill(1).status());
   // A framed file begins with a letter no document begins with.

@@ -34,9 +34,13 @@ struct InputDocument {
 
 class DocumentReader {
  public:
-  // `inputs` are files, folders or "-"; NotFound names the first that is not there.
+  // `inputs` are files, folders or "-"; NotFound names the first that is not there. Where `stop` answers true,
+  // Next answers Cancelled.
   static absl::StatusOr<std::unique_ptr<DocumentReader>> Open(
-      const std::vector<std::string>& inputs);
+      const std::vector<std::string>& inputs, InputStream::StopCheck stop = {});
+
+  // What will be read, folders as the files in them.
+  [[nodiscard]] const std::vector<std::string>& files() const { return files_; }
 
   // The next document, or nothing at the end.
   absl::StatusOr<std::optional<InputDocument>> Next();
@@ -44,7 +48,8 @@ class DocumentReader {
  private:
   enum class Kind : uint8_t { kUnknown, kDatagram, kDocument, kLines, kFramed };
 
-  explicit DocumentReader(std::vector<std::string> files) : files_(std::move(files)) {}
+  DocumentReader(std::vector<std::string> files, InputStream::StopCheck stop)
+      : files_(std::move(files)), stop_(std::move(stop)) {}
 
   static Kind KindByName(std::string_view path);
   absl::Status OpenNext();
@@ -60,6 +65,7 @@ class DocumentReader {
   [[nodiscard]] const std::string& name() const { return files_[next_ - 1]; }
 
   std::vector<std::string> files_;
+  InputStream::StopCheck stop_;
   size_t next_ = 0;  // of files_
   std::unique_ptr<InputStream> stream_;
   Kind kind_ = Kind::kUnknown;

@@ -1,13 +1,15 @@
-// Tested by the e2e suite.
+// Tested by tests/unit/engine/app/replay_command_test.cc.
 #include "engine/app/replay_command.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
 
+#include "backends/file/record_format.h"
 #include "backends/registry.h"
 #include "engine/app/agent.h"
 #include "engine/app/document_reader.h"
@@ -19,10 +21,16 @@
 #include "engine/base/status_macros.h"
 #include "engine/batch/batch_builder.h"
 #include "engine/segment/framing.h"
+#include "engine/segment/json_check.h"
 #include "engine/segment/segment_scanner.h"
+#include "engine/segment/utf8.h"
 
 namespace mobula {
 namespace {
+
+// What a file backend keeps: a document of a datagram, grown by the repair of its UTF-8.
+constexpr size_t kRepairedBytesMax = kUtf8RepairGrowth * kDocumentBytesMax;
+static_assert(kRepairedBytesMax <= BatchBuilder::kDocumentBytesMax);
 
 Time Now() { return std::chrono::steady_clock::now(); }
 
@@ -38,11 +46,43 @@ absl::StatusOr<BackendConfig> Choose(const Config& config, const std::string& na
                                         : fmt::format("there is no backend {}: {}", name, names));
 }
 
+std::optional<struct stat> StatOf(const std::string& path, int standard_stream) {
+  struct stat info {};
+  const int e = path == "-" ? fstat(standard_stream, &info) : stat(path.c_str(), &info);
+  return e == 0 ? std::optional(info) : std::nullopt;
+}
+
+// A file that grows by what is read from it has no end.
+absl::Status RefuseWhatIsWritten(const std::vector<std::string>& inputs, const Config& config,
+                                 const BackendConfig& backend) {
+  std::vector<std::pair<std::string, std::string>> written;  // path, who writes it
+  if (const auto* file = std::get_if<FileBackendConfig>(&backend.settings)) {
+    written.emplace_back(FileWritten(*file), fmt::format("backend {}", backend.name));
+  }
+  if (!config.dead_letter.path.empty())
+    written.emplace_back(config.dead_letter.path, "dead_letter");
+  if (!config.log.path.empty()) written.emplace_back(config.log.path, "log");
+  for (const auto& [path, writer] : written) {
+    const std::optional<struct stat> out = StatOf(path, STDOUT_FILENO);
+    // A terminal may well be both.
+    if (!out.has_value() || !S_ISREG(out->st_mode)) continue;
+    for (const std::string& input : inputs) {
+      const std::optional<struct stat> in = StatOf(input, STDIN_FILENO);
+      if (!in.has_value() || in->st_dev != out->st_dev || in->st_ino != out->st_ino) continue;
+      return absl::InvalidArgumentError(fmt::format("{} is what {} writes to; move it first",
+                                                    input == "-" ? "standard input" : input,
+                                                    writer));
+    }
+  }
+  return absl::OkStatus();
+}
+
 // Judges each document as the agent would and hands it to the lane.
 class Feeder {
  public:
   Feeder(Validate validate, BatchBuilder::Limits limits, BlockPool* pool, Lane* lane)
-      : scanner_(validate),
+      : validate_(validate),
+        scanner_(validate),
         builder_(pool, limits),
         lane_(lane),
         producer_(lane->inbox().MakeProducer()) {}
@@ -59,11 +99,12 @@ class Feeder {
       }
       body = frame.body;
     }
-    if (body.empty() || body.size() > kDocumentBytesMax) {
+    if (body.empty()) {
       ++rejected_;
       return;
     }
-    const ScanResult scan = scanner_.Scan(body);
+    const ScanResult scan =
+        body.size() <= kDocumentBytesMax ? scanner_.Scan(body) : JudgeLong(body);
     if (scan.reject != RejectReason::kNone) {
       ++rejected_;
       return;
@@ -89,6 +130,17 @@ class Feeder {
   [[nodiscard]] uint64_t rejected() const { return rejected_; }
 
  private:
+  // As the scanner judged it before it grew.
+  [[nodiscard]] ScanResult JudgeLong(std::string_view body) const {
+    const bool off = validate_ == Validate::kOff;
+    const bool good = validate_ == Validate::kJson && IsValidUtf8(body) && IsJsonObject(body);
+    if (body.size() > kRepairedBytesMax || (!off && !good)) {
+      return {RejectReason::kTooLarge, DocumentKind::kRejected, false, body};
+    }
+    return {RejectReason::kNone, off ? DocumentKind::kRaw : DocumentKind::kUnscanned, false, body};
+  }
+
+  const Validate validate_;
   Framing framing_;
   SegmentScanner scanner_;
   BatchBuilder builder_;
@@ -99,12 +151,16 @@ class Feeder {
 };
 
 absl::StatusOr<bool> Replay(const ReplayOptions& options) {
-  const Signals signals;
   ASSIGN_OR_RETURN(const Config config, LoadConfig(options.config));
+  // Only now: a configuration that is typed in can still be interrupted.
+  const Signals signals;
   ASSIGN_OR_RETURN(const BackendConfig backend, Choose(config, options.backend));
   ASSIGN_OR_RETURN(const std::unique_ptr<Log> log, OpenLog(config.log));
+  bool stopped = false;
+  const auto stop = [&] { return stopped |= signals.Next(Duration::zero()) != 0; };
   ASSIGN_OR_RETURN(const std::unique_ptr<DocumentReader> reader,
-                   DocumentReader::Open(options.inputs));
+                   DocumentReader::Open(options.inputs, stop));
+  RETURN_IF_ERROR(RefuseWhatIsWritten(reader->files(), config, backend));
   const uint64_t buffer =
       config.buffer.memory != 0 ? config.buffer.memory : DefaultBuffer(CgroupMemoryLimit());
   ASSIGN_OR_RETURN(const std::unique_ptr<BlockPool> pool, BlockPool::Create(buffer));
@@ -131,12 +187,11 @@ absl::StatusOr<bool> Replay(const ReplayOptions& options) {
                 {static_cast<size_t>(config.batch.documents), config.batch.age}, pool.get(), &lane);
   ProgressBar progress(STDERR_FILENO);
   uint64_t read = 0;
-  bool stopped = false;
   absl::Status read_status;
   while (!stopped) {
     absl::StatusOr<std::optional<InputDocument>> document = reader->Next();
     if (!document.ok()) {
-      read_status = document.status();
+      if (!absl::IsCancelled(document.status())) read_status = document.status();
       break;
     }
     if (!document->has_value()) break;
@@ -147,7 +202,7 @@ absl::StatusOr<bool> Replay(const ReplayOptions& options) {
       stopped = signals.Next(std::chrono::milliseconds(20)) != 0;
       progress.Update(lane.account().delivered.value(), 0, Now());
     }
-    if (read % 1024 == 0) stopped |= signals.Next(Duration::zero()) != 0;
+    if (read % 1024 == 0) stop();
   }
   feeder.Close();
   // All was read: wait as long as the backend needs, unless somebody stops us.
@@ -160,15 +215,16 @@ absl::StatusOr<bool> Replay(const ReplayOptions& options) {
   (void)lane.Join(deadline + std::chrono::seconds(1));
   const Ledger::Lane ledger = LedgerOf(lane);
   if (isatty(STDOUT_FILENO) == 1) {
-    std::fprintf(stderr, "read %s documents, %s not valid\n%s", Grouped(read).c_str(),
-                 Grouped(feeder.rejected()).c_str(), ledger.text().c_str());
+    std::fprintf(stderr, "read %s documents, %s not valid%s\n%s", Grouped(read).c_str(),
+                 Grouped(feeder.rejected()).c_str(), stopped ? ", then stopped" : "",
+                 ledger.text().c_str());
   } else {
-    std::printf("{\"read\":%lu,\"rejected\":%lu,\"backend\":\"%s\",\"ledger\":%s}\n",
+    std::printf("{\"read\":%lu,\"rejected\":%lu,\"stopped\":%s,\"backend\":\"%s\",\"ledger\":%s}\n",
                 static_cast<unsigned long>(read), static_cast<unsigned long>(feeder.rejected()),
-                ledger.name.c_str(), ledger.json().c_str());
+                stopped ? "true" : "false", ledger.name.c_str(), ledger.json().c_str());
   }
   RETURN_IF_ERROR(read_status);
-  return ledger.delivered + feeder.rejected() == read && feeder.rejected() == 0;
+  return !stopped && feeder.rejected() == 0 && ledger.delivered == read;
 }
 
 }  // namespace

@@ -32,6 +32,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::string_view kHeader = "{\"format\": \"json\", \"version\": 1}\n";
 constexpr uint64_t kMemoryBytesMax = 64U << 20;
+constexpr uint64_t kRateMax = 1'000'000'000;
+constexpr uint64_t kRepeatMax = 1'000'000'000;
 constexpr size_t kBurst = 64;  // datagrams per sendmmsg
 // Below this rate every datagram leaves on its own time; above, those due within a tick leave together.
 constexpr Duration kTick = std::chrono::milliseconds(1);
@@ -46,8 +48,10 @@ double SecondsSinceEpoch() {
 
 class Playlist {
  public:
-  static absl::StatusOr<std::unique_ptr<Playlist>> Open(const SendOptions& options) {
-    auto list = std::unique_ptr<Playlist>(new Playlist(options));
+  // Cancelled where `wait` says to stop.
+  static absl::StatusOr<std::unique_ptr<Playlist>> Open(const SendOptions& options,
+                                                        const SendWait& wait) {
+    auto list = std::unique_ptr<Playlist>(new Playlist(options, wait));
     const bool stdin_given =
         std::find(options.inputs.begin(), options.inputs.end(), "-") != options.inputs.end();
     if (stdin_given && (options.repeat > 1 || options.fresh)) {
@@ -68,7 +72,7 @@ class Playlist {
     return in_memory_ ? documents_.size() * options_.repeat : 0;
   }
 
-  // Replaces *datagram by the next one; false at the end.
+  // Replaces *datagram by the next one; false at the end, Cancelled where `wait` says to stop.
   absl::StatusOr<bool> Next(std::string* datagram) {
     while (true) {
       if (in_memory_ && at_ < documents_.size()) {
@@ -89,7 +93,8 @@ class Playlist {
   }
 
  private:
-  explicit Playlist(const SendOptions& options) : options_(options) {}
+  Playlist(const SendOptions& options, const SendWait& wait)
+      : options_(options), stop_([&wait] { return wait(Clock::now()); }) {}
 
   static std::string Datagram(const InputDocument& document) {
     std::string datagram(document.has_header ? std::string_view() : kHeader);
@@ -99,7 +104,7 @@ class Playlist {
   // Reads everything, unless it is too much.
   absl::Status Load() {
     ASSIGN_OR_RETURN(const std::unique_ptr<DocumentReader> reader,
-                     DocumentReader::Open(options_.inputs));
+                     DocumentReader::Open(options_.inputs, stop_));
     uint64_t bytes = 0;
     while (true) {
       ASSIGN_OR_RETURN(const std::optional<InputDocument> document, reader->Next());
@@ -123,7 +128,7 @@ class Playlist {
   absl::Status Begin() {
     at_ = 0;
     if (!in_memory_) {
-      ASSIGN_OR_RETURN(reader_, DocumentReader::Open(options_.inputs));
+      ASSIGN_OR_RETURN(reader_, DocumentReader::Open(options_.inputs, stop_));
     }
     if (options_.fresh) {
       shift_.seconds =
@@ -136,6 +141,7 @@ class Playlist {
   }
 
   const SendOptions& options_;
+  const InputStream::StopCheck stop_;
   bool in_memory_ = false;
   std::vector<std::string> documents_;  // whole datagrams, in_memory_ only
   std::unique_ptr<DocumentReader> reader_;
@@ -258,13 +264,25 @@ class Pace {
   const Time begin_;
 };
 
+absl::Status CheckBounds(std::string_view option, uint64_t value, uint64_t min, uint64_t max) {
+  if (value >= min && value <= max) return absl::OkStatus();
+  return absl::OutOfRangeError(
+      fmt::format("{}: expected a number from {} to {}", option, min, max));
+}
+
 }  // namespace
 
 absl::StatusOr<SendResult> RunSend(const SendOptions& options, ProgressBar* progress,
                                    const SendWait& wait) {
+  RETURN_IF_ERROR(CheckBounds("--rate", options.rate, 0, kRateMax));
+  RETURN_IF_ERROR(CheckBounds("--repeat", options.repeat, 1, kRepeatMax));
   ASSIGN_OR_RETURN(const UniqueFd fd, Connect(options.to));
-  ASSIGN_OR_RETURN(const std::unique_ptr<Playlist> list, Playlist::Open(options));
   SendResult result;
+  const absl::StatusOr<std::unique_ptr<Playlist>> opened = Playlist::Open(options, wait);
+  result.stopped = absl::IsCancelled(opened.status());
+  if (result.stopped) return result;
+  RETURN_IF_ERROR(opened.status());
+  Playlist* const list = opened->get();
   Burst burst(fd.get(), &result);
   const Time begin = Clock::now();
   const Pace pace(options.rate, begin);
@@ -282,7 +300,8 @@ absl::StatusOr<SendResult> RunSend(const SendOptions& options, ProgressBar* prog
         burst.DropLast();
       }
     }
-    result.stopped = burst.Send(wait);
+    // What was read before somebody stopped the reading still leaves.
+    result.stopped = burst.Send(wait) || absl::IsCancelled(input);
     const Time now = Clock::now();
     progress->Update(result.offered, list->total(), now);
     // At full speed, or behind the pace, this only looks for a signal.
@@ -290,7 +309,7 @@ absl::StatusOr<SendResult> RunSend(const SendOptions& options, ProgressBar* prog
       result.stopped = wait(result.offered < pace.Due(now) ? now : pace.At(result.offered, now));
     }
   }
-  RETURN_IF_ERROR(input);
+  if (!result.stopped) RETURN_IF_ERROR(input);
   int last = 0;
   socklen_t size = sizeof last;
   if (getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &last, &size) == 0 && last != 0) {
@@ -346,7 +365,7 @@ int SendCommand(const SendOptions& options, SendOutput output) {
   }
   if (!result.ok()) {
     std::fprintf(stderr, "mobula send: %s\n", std::string(result.status().message()).c_str());
-    return 1;
+    return absl::IsOutOfRange(result.status()) ? 2 : 1;
   }
   const bool json = output == SendOutput::kJson || isatty(STDOUT_FILENO) != 1;
   const std::string text = json ? SendResultJson(*result) : SendResultText(*result, options);

@@ -1,7 +1,7 @@
 // `mobula send`: plays documents or captured datagrams to an address over UDP, at a rate.
 //
 // Room:   cold; its own process.
-// Errors: absl::Status for what keeps it from sending at all; what happens to single datagrams is counted in the
+// Errors: absl::Status for what keeps it from sending at all, OutOfRange for a rate or repeat that is none; what happens to single datagrams is counted in the
 //         result, by the name of the error.
 // Limits: inputs up to 64 MiB are read before the first datagram leaves and played from memory; larger ones, and
 //         standard input, are read while sending.
@@ -22,8 +22,8 @@ namespace mobula {
 struct SendOptions {
   std::vector<std::string> inputs;  // files, folders, "-"
   std::string to = "127.0.0.1:2000";
-  uint64_t rate = 1000;  // datagrams per second; 0: as fast as possible
-  uint64_t repeat = 1;   // passes over the inputs
+  uint64_t rate = 1000;  // datagrams per second, at most 1e9; 0: as fast as possible
+  uint64_t repeat = 1;   // passes over the inputs, 1 to 1e9
   bool fresh = false;    // other ids in each pass, times as if recorded now
 };
 
@@ -55,7 +55,7 @@ enum class SendOutput : uint8_t {
 };
 
 // The whole command: progress on stderr, the result on stdout, SIGINT and SIGTERM end it early. Answers the
-// exit status: 0 when every datagram was sent and none refused, else 1.
+// exit status: 0 when every datagram was sent and none refused, 2 for OutOfRange, else 1.
 int SendCommand(const SendOptions& options, SendOutput output);
 
 }  // namespace mobula

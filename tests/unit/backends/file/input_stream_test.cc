@@ -1,6 +1,11 @@
 #include "backends/file/input_stream.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include "backends/file/compressor.h"
+#include "engine/base/unique_fd.h"
 #include "tests/unit/backends/file/file_test_support.h"
 
 namespace mobula {
@@ -39,6 +44,26 @@ TEST(InputStreamTest, ReadsPlainBytesOfAnyLength) {
     EXPECT_TRUE(outcome.status.ok()) << outcome.status;
     EXPECT_EQ(outcome.bytes, bytes);
   }
+}
+
+TEST(InputStreamTest, StopsWhenToldAlsoWhileAPipeSaysNothing) {
+  const TemporaryFolder folder;
+  ASSERT_EQ(mkfifo((folder / "pipe").c_str(), 0600), 0);
+  int asked = 0;
+  const auto third_time = [&] { return ++asked == 3; };
+  // Without a writer.
+  EXPECT_EQ(InputStream::Open(folder / "pipe", third_time).status().code(),
+            absl::StatusCode::kCancelled);
+  // With one that says nothing more.
+  const UniqueFd writer(open((folder / "pipe").c_str(), O_RDWR | O_CLOEXEC));
+  ASSERT_EQ(write(writer.get(), "text", 4), 4);
+  asked = 0;
+  const auto stream = InputStream::Open(folder / "pipe", third_time);
+  ASSERT_TRUE(stream.ok()) << stream.status();
+  char buffer[8];
+  EXPECT_EQ(*(*stream)->Read(buffer, sizeof buffer), 4U);
+  EXPECT_EQ((*stream)->Read(buffer, sizeof buffer).status().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(asked, 3);
 }
 
 TEST(InputStreamTest, ReadsMembersOneAfterTheOther) {

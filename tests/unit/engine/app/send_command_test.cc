@@ -1,8 +1,10 @@
 #include "engine/app/send_command.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -116,7 +118,8 @@ TEST_F(SendCommandTest, KeepsTheRate) {
   EXPECT_EQ(result.sent, 120U);
   // The last of 120 leaves 119 ms after the first; later when the machine is busy, never sooner.
   EXPECT_GE(seconds, 0.118);
-  EXPECT_GE(waits_.size(), 2U);
+  ASSERT_FALSE(waits_.empty());
+  EXPECT_GE(Seconds(waits_.back() - before), 0.05);
 }
 
 TEST_F(SendCommandTest, NobodyListeningIsCountedAndSaid) {
@@ -148,6 +151,28 @@ TEST_F(SendCommandTest, StopsWhenTold) {
   EXPECT_TRUE(result.stopped);
   EXPECT_LT(result.offered, 3'000'000U);
   EXPECT_NE(SendResultText(result, options_).find("stopped"), std::string::npos);
+}
+
+TEST_F(SendCommandTest, StopsWhileAPipeSaysNothing) {
+  ASSERT_EQ(mkfifo((folder_ / "in.jsonl").c_str(), 0600), 0);
+  // Held open, so that the pipe has no end.
+  const UniqueFd pipe(open((folder_ / "in.jsonl").c_str(), O_RDWR | O_CLOEXEC));
+  options_.inputs = {folder_ / "in.jsonl"};
+  stop_after_ = 3;
+  EXPECT_TRUE(Send().stopped);
+
+  // From standard input it is read while sending: what was read by then leaves.
+  const UniqueFd before(fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3));
+  ASSERT_EQ(dup2(pipe.get(), STDIN_FILENO), STDIN_FILENO);
+  ASSERT_EQ(write(pipe.get(), "1\n2\n", 4), 4);
+  options_.inputs = {"-"};
+  waits_.clear();
+  stop_after_ = 4;
+  const SendResult result = Send();
+  if (before.valid()) dup2(before.get(), STDIN_FILENO);
+  EXPECT_TRUE(result.stopped);
+  EXPECT_EQ(result.sent, 2U);
+  EXPECT_EQ(listener_.Take().size(), 2U);
 }
 
 TEST_F(SendCommandTest, FreshPassesDifferAndAreCurrent) {
@@ -195,6 +220,22 @@ TEST_F(SendCommandTest, SaysWhatIsWrongWithTheOptions) {
     options_ = {.inputs = {folder_ / "a.jsonl"}, .to = to};
     EXPECT_EQ(Error().code(), absl::StatusCode::kInvalidArgument) << to;
   }
+}
+
+TEST_F(SendCommandTest, RefusesNumbersThatAreNone) {
+  // What a negative number of the command line becomes.
+  constexpr auto kMinusOne = static_cast<uint64_t>(-1);
+  options_.rate = kMinusOne;
+  EXPECT_EQ(Error(), absl::OutOfRangeError("--rate: expected a number from 0 to 1000000000"));
+  options_.rate = 0;
+  for (const uint64_t repeat : {uint64_t{0}, kMinusOne}) {
+    options_.repeat = repeat;
+    EXPECT_EQ(Error(), absl::OutOfRangeError("--repeat: expected a number from 1 to 1000000000"));
+  }
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(SendCommand(options_, SendOutput::kJson), 2);
+  EXPECT_NE(::testing::internal::GetCapturedStderr().find("--repeat"), std::string::npos);
+  EXPECT_TRUE(listener_.Take().empty());
 }
 
 TEST_F(SendCommandTest, ResultsAsJsonAndText) {
