@@ -197,16 +197,21 @@ std::string JsonLine(const Line& line) {
       line.repeated > 0 ? ",\"repeated\":" + std::to_string(line.repeated) : std::string();
   // A closing quote, the marks, the brace and the LF.
   LineBuilder out(1 + kCutMark.size() + repeated.size() + 2);
-  const auto member = [&](std::string_view key, std::string_view value, bool number) {
-    if (!out.Fits(key.size() * 6 + 5 + (number ? value.size() : 0))) {
+  const auto member = [&](std::string_view key, std::string_view value, bool bare) {
+    if (!out.Fits(key.size() * 6 + 5 + (bare ? value.size() : 0))) {
       out.Cut();
       return;
     }
     out.Raw(",\"");
     out.Escaped(key, Quoting::kJson);
-    out.Raw(number ? "\":" : "\":\"");
+    if (bare) {
+      out.Raw("\":");
+      out.Raw(value);
+      return;
+    }
+    out.Raw("\":\"");
     out.Escaped(value, Quoting::kJson);
-    if (!number) out.Close("\"");
+    out.Close("\"");
   };
   out.Raw("{\"time\":\"");
   out.Raw(Timestamp(std::chrono::system_clock::now()));

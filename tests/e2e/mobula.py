@@ -188,7 +188,7 @@ class Mobula:
     def final_ledger(self):
         lines = self.events("ledger")
         assert len(lines) == 1, f"{len(lines)} final ledgers in {self.log[-2000:]}"
-        return json.loads(lines[0]["ledger"])
+        return lines[0]["ledger"]
 
     # traffic ------------------------------------------------------------------------------------------------
     def datagram(self, data):

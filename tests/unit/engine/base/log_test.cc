@@ -210,5 +210,14 @@ TEST(LogLevelTest, NamesRoundTrip) {
   EXPECT_FALSE(ParseLogLevel("verbose").ok());
 }
 
+TEST(LogJsonFieldTest, WritesJsonAsItIs) {
+  std::string lines;
+  Log::Options options;
+  options.format = LogFormat::kJson;
+  const auto log = Log::ForTesting(&lines, options, {});
+  log->Info("e", "m", {LogField::Json("ledger", "{\"n\":[1]}")});
+  EXPECT_NE(lines.find(",\"ledger\":{\"n\":[1]}}\n"), std::string::npos) << lines;
+}
+
 }  // namespace
 }  // namespace mobula
