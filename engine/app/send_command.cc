@@ -33,7 +33,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::string_view kHeader = "{\"format\": \"json\", \"version\": 1}\n";
 constexpr uint64_t kMemoryBytesMax = 64U << 20;
 constexpr uint64_t kRateMax = 1'000'000'000;
-constexpr uint64_t kRepeatMax = 1'000'000'000;
+constexpr uint64_t kRepeatMax = 1'000'000'000'000;
 constexpr size_t kBurst = 64;  // datagrams per sendmmsg
 // Below this rate every datagram leaves on its own time; above, those due within a tick leave together.
 constexpr Duration kTick = std::chrono::milliseconds(1);

@@ -23,7 +23,7 @@ struct SendOptions {
   std::vector<std::string> inputs;  // files, folders, "-"
   std::string to = "127.0.0.1:2000";
   uint64_t rate = 1000;  // datagrams per second, at most 1e9; 0: as fast as possible
-  uint64_t repeat = 1;   // passes over the inputs, 1 to 1e9
+  uint64_t repeat = 1;   // passes over the inputs, 1 to 1e12
   bool fresh = false;    // other ids in each pass, times as if recorded now
 };
 

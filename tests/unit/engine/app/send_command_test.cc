@@ -230,7 +230,8 @@ TEST_F(SendCommandTest, RefusesNumbersThatAreNone) {
   options_.rate = 0;
   for (const uint64_t repeat : {uint64_t{0}, kMinusOne}) {
     options_.repeat = repeat;
-    EXPECT_EQ(Error(), absl::OutOfRangeError("--repeat: expected a number from 1 to 1000000000"));
+    EXPECT_EQ(Error(),
+              absl::OutOfRangeError("--repeat: expected a number from 1 to 1000000000000"));
   }
   ::testing::internal::CaptureStderr();
   EXPECT_EQ(SendCommand(options_, SendOutput::kJson), 2);
