@@ -167,7 +167,8 @@ int main(int argc, char** argv) {
       timerfd_settime(timer, 0, &next, nullptr);
     }
   }
-  std::printf("{\"calls\":%lu,\"documents\":%lu,\"bytes\":%lu}\n", static_cast<unsigned long>(calls),
-              static_cast<unsigned long>(documents), static_cast<unsigned long>(bytes));
+  std::printf("{\"calls\":%lu,\"documents\":%lu,\"bytes\":%lu}\n",
+              static_cast<unsigned long>(calls), static_cast<unsigned long>(documents),
+              static_cast<unsigned long>(bytes));
   return 0;
 }
