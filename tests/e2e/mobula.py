@@ -204,6 +204,14 @@ class Mobula:
             if ahead > 0.002:
                 time.sleep(ahead)
 
+    def play(self, file, rate):
+        """A file by `mobula send`, which keeps rates that Python cannot: its result."""
+        ran = subprocess.run([BINARY, "send", str(file), "--to", f"127.0.0.1:{self.port}", "--rate", str(rate), "--json"],
+                             stdout=subprocess.PIPE, check=True, timeout=120)
+        result = json.loads(ran.stdout)
+        self.sent += result["sent"]
+        return result
+
     def settled(self, datagrams=None, lanes=None, seconds=15):
         """Waits until everything sent is received and no lane of `lanes` (all) holds anything; returns the ledger."""
         want = self.sent if datagrams is None else datagrams
