@@ -268,9 +268,9 @@ void HttpServer::Impl::Accept() {
       self->connections_.insert(connection);
       connection->Read();
     }
-    // Out of descriptors: the pending connection stays in the kernel's queue; looking again at once
-    // would spin until one is free.
-    if (error == asio::error::no_descriptors) {
+    // Out of descriptors or memory: the pending connection stays in the kernel's queue; looking again
+    // at once would spin until there is some. Only a client that gave up meanwhile is no such error.
+    if (error && error != asio::error::connection_aborted) {
       auto pause = std::make_shared<asio::steady_timer>(self->context_, std::chrono::seconds(1));
       pause->async_wait([self, pause](const error_code&) {
         if (!self->closed_) self->Accept();
