@@ -32,8 +32,11 @@ class IoLoop::Impl {
 IoLoop::IoLoop() : impl_(std::make_unique<Impl>()) {}
 IoLoop::~IoLoop() = default;
 
-// No restart here: a Stop that came before Run must not be forgotten.
-void IoLoop::Run() { impl_->context.run(); }
+void IoLoop::Run() {
+  impl_->context.run();
+  // Not before: a Stop that came before Run must not be forgotten.
+  impl_->context.restart();
+}
 
 void IoLoop::RunUntil(Time deadline) {
   impl_->context.restart();

@@ -36,6 +36,15 @@ TEST(IoLoopTest, RunsPostedWorkInOrderAndStops) {
   EXPECT_EQ(seen.size(), 3U);
 }
 
+TEST(IoLoopTest, AStopBeforeRunIsNotForgotten) {
+  IoLoop loop;
+  bool ran = false;
+  loop.Post([&] { ran = true; });
+  loop.Stop();
+  loop.Run();
+  EXPECT_FALSE(ran);
+}
+
 TEST(IoLoopTest, PostAndStopWorkFromAnotherThread) {
   IoLoop loop;
   bool ran = false;
