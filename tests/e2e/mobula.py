@@ -220,7 +220,8 @@ class Mobula:
             ledger = self.ledger()
             names = lanes or ledger["lanes"]
             at_rest.last = ledger
-            done = ledger["ingest"]["datagrams"] >= want
+            # A datagram is counted when it is received, and a moment later again for what became of it.
+            done = ledger["ingest"]["datagrams"] >= want and ledger["balanced"]
             open_documents = ledger["ingest"].get("open", 0)
             return done and not open_documents and all(ledger["lanes"][n]["held"] == 0 for n in names) and ledger
 
