@@ -38,7 +38,7 @@ struct LogField {
   LogField(std::string_view k, double v) : key(k), value(std::to_string(v)), number(true) {}
 
   // A value that is JSON already; the text format shows it as it is.
-  static LogField Json(std::string_view k, std::string json) {
+  static LogField Json(std::string_view k, const std::string& json) {
     LogField field(k, json);
     field.json = true;
     return field;
