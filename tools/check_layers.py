@@ -24,7 +24,8 @@ LAYERS = {
     "engine/filter": BASE + ["engine/segment"],
     "engine/config": BASE + ["engine/segment", "engine/filter"],
     "engine/http": BASE,
-    "engine/aws": BASE + ["engine/http"],
+    "engine/aws": BASE + ["engine/segment", "engine/http"],
+    "engine/sampling": BASE + ["engine/metrics", "engine/segment", "engine/http", "engine/aws"],
     "engine/route": BASE + SERVICES,
     "engine/receive": BASE + SERVICES + ["engine/route"],
     "engine/delivery": BASE + SERVICES,
@@ -32,7 +33,7 @@ LAYERS = {
     "backends/xray": BASE + SERVICES + ["engine/delivery"],
     "backends/file": BASE + SERVICES + ["engine/delivery"],
     "backends/null": BASE + SERVICES + ["engine/delivery"],
-    "engine/app": BASE + SERVICES + ["engine/receive", "engine/route", "engine/delivery", "backends"],
+    "engine/app": BASE + SERVICES + ["engine/receive", "engine/route", "engine/delivery", "engine/sampling", "backends"],
     "engine/main": BASE + ["engine/app", "engine/config"],
 }
 
@@ -46,6 +47,7 @@ DOORS = {
     "CLI/": ["engine/main", "engine/app"],
     "concurrentqueue": ["engine/queue"],
     "moodycamel/": ["engine/queue"],
+    "pugixml": ["engine/aws"],
     "prometheus/": ["engine/app"],
     "zlib.h": ["backends/file", "engine/app"],
     "zstd.h": ["backends/file", "engine/app"],

@@ -1,10 +1,10 @@
-// AWS credentials and where they come from.
+// AWS credentials, and the handle through which users of them see the present ones.
 //
 // Room:    cold; Get is warm.
-// Threads: one loop's thread.
-// Errors:  FailedPrecondition says which variable, file or profile is missing or broken and what to
-//          do. No secret, and no value of a variable or file but a profile's name, ever enters a
-//          message.
+// Threads: any.
+// Errors:  Unavailable: they are being fetched, ask again in a moment. Anything else: the source is missing or
+//          broken; the message says which variable, file, profile, address or role, and what to do. No secret,
+//          and no value of a variable or file but a profile's name, ever enters a message.
 #pragma once
 
 #include <chrono>
@@ -23,32 +23,29 @@ struct Credentials {
   std::string secret_access_key;
   std::string session_token;                                    // empty: long-term keys
   std::optional<std::chrono::system_clock::time_point> expiry;  // absent: they do not expire
+  // Which source gave them, for people: "environment", "web identity (arn:...)", "profile \"x\"",
+  // "container", "instance role x", "assumed role arn:...".
+  std::string source;
 
   friend bool operator==(const Credentials&, const Credentials&) = default;
 };
+using CredentialsPtr = std::shared_ptr<const Credentials>;
 
 // Looks a variable up; an empty value counts as unset.
 using Environment = std::function<std::optional<std::string>(std::string_view)>;
 // The process's own.
 Environment ProcessEnvironment();
 
-// Get never waits: a provider that has to ask somebody does so on the loop and answers Unavailable until it
-// has credentials for the first time, then the last good ones.
+// Get never waits: fetching and renewing happen on the loop of AwsContext.
 class CredentialsProvider {
  public:
   virtual ~CredentialsProvider() = default;
 
-  virtual absl::StatusOr<std::shared_ptr<const Credentials>> Get() = 0;
-  // The far side refused the present ones: the next Get looks at the source again.
-  virtual void Invalidate() = 0;
+  // The present ones; never those known to be expired, or refused and not yet renewed.
+  virtual absl::StatusOr<CredentialsPtr> Get() = 0;
+  // The far side refused `refused`: if they are still the present ones they are renewed at once, and Get
+  // answers Unavailable until then. Renewals asked for this way are at least some seconds apart.
+  virtual void Invalidate(const Credentials& refused) = 0;
 };
-
-// The first of these that is configured; its errors are final, so that a broken source is never replaced by
-// somebody else's identity:
-//   environment     AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, unless `profile` is given
-//   shared files    `profile`, AWS_PROFILE, AWS_DEFAULT_PROFILE or "default" in ~/.aws/credentials and
-//                   ~/.aws/config (AWS_SHARED_CREDENTIALS_FILE, AWS_CONFIG_FILE): keys written there
-std::unique_ptr<CredentialsProvider> MakeCredentialsProvider(std::string profile,
-                                                             Environment environment);
 
 }  // namespace mobula

@@ -21,7 +21,8 @@
 namespace mobula {
 
 enum class LogLevel : uint8_t { kDebug, kInfo, kWarn, kError };
-enum class LogFormat : uint8_t { kText, kJson };
+// kDaemon: `2006-01-02T15:04:05Z07:00 [Level] message`, the X-Ray daemon's, without fields.
+enum class LogFormat : uint8_t { kText, kJson, kDaemon };
 
 // "debug" | "info" | "warn" | "error".
 absl::StatusOr<LogLevel> ParseLogLevel(std::string_view text);
@@ -55,8 +56,11 @@ class Log {
   struct Options {
     LogLevel level = LogLevel::kInfo;
     LogFormat format = LogFormat::kText;
-    std::string path;               // empty: stderr
-    bool colour = false;            // ANSI colours of the level; only set for a terminal
+    std::string path;  // empty: stderr; "-": stdout; else a file, missing folders are made
+    uint64_t rotate_size =
+        0;                // bytes at which the file becomes `.1`, `.1` becomes `.2`...; 0: never
+    int rotate_keep = 1;  // older files kept
+    bool colour = false;  // ANSI colours of the level; only set for a terminal
     bool over_status_line = false;  // each line first erases the terminal's line it is written on
   };
 

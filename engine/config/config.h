@@ -12,6 +12,7 @@
 #include <variant>
 #include <vector>
 
+#include "engine/base/aws_role.h"
 #include "engine/base/log.h"
 #include "engine/base/time.h"
 #include "engine/segment/validate.h"
@@ -33,6 +34,25 @@ struct UdpConfig {
   Validate validate = Validate::kJson;
 };
 
+// --- receivers.unix ------------------------------------------------------------------------------------
+// Datagrams over a Unix socket: for pods that share a volume, and documents over UDP's 65,507 bytes.
+struct UnixConfig {
+  std::string path;  // empty: none; a socket file left over there is replaced
+  int mode = 0666;   // of the socket's file: who may send
+};
+
+// --- receivers.proxy -----------------------------------------------------------------------------------
+enum class ProxyPaths : uint8_t { kSampling, kAll };
+
+// The TCP port on which SDKs ask for sampling rules and targets.
+struct ProxyConfig {
+  std::string address =
+      "auto";           // "auto": TCP on the address and port of receivers.udp; "off"; host:port
+  std::string backend;  // of type xray; empty: the first one, and without any the Default rule
+  ProxyPaths paths = ProxyPaths::kSampling;
+  Duration rules_age = std::chrono::seconds(60);  // for which rules are answered from the cache
+};
+
 // --- backends ------------------------------------------------------------------------------------------
 struct TlsConfig {
   std::string ca;  // PEM file; empty: the system's
@@ -40,9 +60,17 @@ struct TlsConfig {
 };
 
 struct XrayBackendConfig {
-  std::string region;    // empty: AWS_REGION, AWS_DEFAULT_REGION, profile
-  std::string endpoint;  // empty: https://xray.<region>.<suffix of the partition>
-  std::string profile;   // empty: AWS_PROFILE, else "default"
+  std::string region;              // empty: AWS_REGION, AWS_DEFAULT_REGION, profile
+  std::string endpoint;            // empty: https://xray.<region>.<suffix of the partition>
+  std::string profile;             // empty: AWS_PROFILE, else "default"
+  std::vector<AwsRole> via;        // roles assumed, in this order, before `role`
+  AwsRole role;                    // without role_arn: none
+  std::string sts_endpoint;        // empty: AWS_ENDPOINT_URL_STS, else the regional one
+  std::optional<bool> fips;        // absent: AWS_USE_FIPS_ENDPOINT, profile
+  std::optional<bool> dual_stack;  // absent: AWS_USE_DUALSTACK_ENDPOINT, profile
+  std::string http_proxy;          // empty: HTTPS_PROXY and NO_PROXY
+  bool telemetry = true;           // PutTelemetryRecords, once a minute
+  std::string resource_arn;        // in telemetry: what the agent runs on
   TlsConfig tls;
   int concurrency = 0;                          // calls in flight at most; 0 = adaptive up to 64
   Duration timeout = std::chrono::seconds(10);  // per call
@@ -104,7 +132,15 @@ struct AdminConfig {
 struct LogConfig {
   LogLevel level = LogLevel::kInfo;
   std::optional<LogFormat> format;  // absent: text on a terminal, else JSON
-  std::string path;                 // empty: stderr
+  std::string path;  // empty: stderr; "-": stdout; else a file, missing folders are made
+  uint64_t rotate_size = 50ULL << 20;  // bytes; 0 = never
+  int rotate_keep = 1;                 // older files kept
+};
+
+struct AwsConfig {
+  // Whether EC2 and ECS metadata may be asked for region, host name and instance. Credentials of an EC2
+  // instance's role do not depend on it.
+  bool metadata = true;
 };
 
 struct ShutdownConfig {
@@ -113,12 +149,15 @@ struct ShutdownConfig {
 
 struct Config {
   UdpConfig udp;
+  UnixConfig unix_socket;
+  ProxyConfig proxy;
   BufferConfig buffer;
   BatchConfig batch;
   std::vector<BackendConfig> backends;  // in file order
   std::vector<RouteConfig> routes;      // in file order; without any: everything to all backends
   DeadLetterConfig dead_letter;
   AdminConfig admin;
+  AwsConfig aws;
   LogConfig log;
   ShutdownConfig shutdown;
   // What is allowed but hardly meant, one line each, in the form of an error of LoadConfig.

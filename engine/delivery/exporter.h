@@ -23,6 +23,7 @@
 
 namespace mobula {
 
+class AwsContext;
 class BlockPool;
 class IoLoop;
 class Log;
@@ -90,7 +91,8 @@ class Exporter {
 struct ExporterContext {
   BlockPool* pool = nullptr;  // for request bodies; their sum is bounded by the lane's quota
   Log* log = nullptr;
-  std::string version;  // of this program, for the user agent
+  std::string version;        // of this program, for the user agent
+  AwsContext* aws = nullptr;  // credentials, region; null where no backend is AWS's
 };
 
 }  // namespace mobula

@@ -22,6 +22,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -61,10 +62,17 @@ struct HttpResponse {
 
 using HttpDone = std::function<void(HttpResponse)>;
 
+// A forward proxy: https is tunnelled through CONNECT, http is asked for with the whole URL.
+struct HttpForwardProxy {
+  HttpUrl url;
+  std::string authorization;  // of Proxy-Authorization; empty: none. A secret.
+};
+
 class HttpClient {
  public:
   struct Options {
     HttpUrl url;
+    std::optional<HttpForwardProxy> proxy;
     std::string ca_file;  // PEM; empty: the system's
     bool verify = true;
     size_t body_bytes_max = 1 << 20;

@@ -1,4 +1,4 @@
-// A small HTTP/1.1 server for the admin page: a few clients, small answers.
+// A small HTTP/1.1 server: a few hundred clients, small requests, answers given at once or later.
 //
 // Room:      cold.
 // Lifecycle: made, Listen, then it serves while the loop runs, Close.
@@ -6,9 +6,7 @@
 // Ownership: the loop outlives the server.
 // Errors:    Listen names the address. A request that is no HTTP, or over a limit, is answered 400,
 //            413 or 431 and the connection closed; the handler never sees it.
-// Limits:    64 connections (one more ends the one that has been quiet longest), 8 KiB of headers, 64 KiB of
-//            body; 5 s for the head of a request, waiting for it included, 10 s for its body and for taking
-//            the answer.
+// Limits:    those of Options; one connection more ends the one that has been quiet longest.
 #pragma once
 
 #include <cstdint>
@@ -44,10 +42,18 @@ struct HttpReply {
 
 class HttpServer {
  public:
-  using Handler = std::function<HttpReply(const HttpServerRequest&)>;
+  // Answers a request: to be called once, on the loop's thread, at any time; later calls, and calls after the
+  // connection has ended, do nothing. The request's views are valid until then.
+  using Responder = std::function<void(HttpReply)>;
+  using Handler = std::function<void(const HttpServerRequest&, Responder)>;
   struct Options {
-    Duration head_timeout = std::chrono::seconds(5);
-    Duration timeout = std::chrono::seconds(10);
+    Duration idle_timeout =
+        std::chrono::seconds(5);  // waiting for the next request on a kept connection
+    Duration head_timeout = std::chrono::seconds(5);  // from its first byte to the end of its head
+    Duration timeout = std::chrono::seconds(10);      // of its body, and of taking the answer
+    size_t connections_max = 64;
+    size_t header_bytes_max = 8 * 1024;
+    size_t body_bytes_max = 64 * 1024;
   };
 
   HttpServer(IoLoop* loop, Handler handler) : HttpServer(loop, std::move(handler), Options()) {}
