@@ -1,0 +1,21 @@
+// `mobula health`: asks a running agent's admin page how it is; an exec probe for images without a shell.
+//
+// Room:   cold; its own process.
+// Limits: one second to connect, two in all; 1 MiB of answer.
+#pragma once
+
+#include <string>
+
+namespace mobula {
+
+struct HealthOptions {
+  // host:port of the admin page; empty: MOBULA_ADMIN_ADDRESS, else 127.0.0.1:2010. An unspecified host
+  // (0.0.0.0, [::], :port) is asked on loopback.
+  std::string address;
+  bool ready = false;  // /readyz in place of /healthz
+};
+
+// Prints the answer. 0: it says 200. 1: it says something else, or nobody answers; stderr says what to do.
+int HealthCommand(const HealthOptions& options);
+
+}  // namespace mobula

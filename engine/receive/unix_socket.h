@@ -1,0 +1,53 @@
+// Binds the Unix datagram socket: for pods that share a volume with the agent, and for documents over UDP's
+// 65,507 bytes.
+//
+// Room:      cold.
+// Lifecycle: open while the object lives; its end removes the file, if it is still the one made here.
+// Errors:    InvalidArgument for a path that is too long or cannot be bound; AlreadyExists when something else
+//            than a socket lies there, or a program listens there; PermissionDenied.
+// Limits:    a path of 107 bytes. The kernel queues net.unix.max_dgram_qlen datagrams; beyond that a sender
+//            waits, or gets EAGAIN: nothing is dropped behind its back, so KernelDrops is always 0 here.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/base/unique_fd.h"
+#include "engine/config/config.h"
+
+namespace mobula {
+
+class UnixSocket {
+ public:
+  UnixSocket(UnixSocket&& other) noexcept;
+  UnixSocket& operator=(UnixSocket&&) = delete;
+  UnixSocket(const UnixSocket&) = delete;
+  ~UnixSocket();
+
+  [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
+  // For Worker::Options: so few bytes that the kernel's limit, which counts datagrams, is kept.
+  [[nodiscard]] uint64_t queue_bytes() const noexcept { return queue_bytes_; }
+  // What to tell once the log is open.
+  [[nodiscard]] const std::vector<std::string>& warnings() const noexcept { return warnings_; }
+
+ private:
+  friend absl::StatusOr<UnixSocket> OpenUnixSocket(const UnixConfig& config);
+  UnixSocket(UniqueFd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
+
+  UniqueFd fd_;
+  std::string path_;
+  uint64_t queue_bytes_ = 0;
+  std::vector<std::string> warnings_;
+  dev_t device_ = 0;
+  ino_t inode_ = 0;
+};
+
+// REQUIRES: config.path is not empty.
+absl::StatusOr<UnixSocket> OpenUnixSocket(const UnixConfig& config);
+
+}  // namespace mobula
