@@ -40,4 +40,9 @@ absl::StatusOr<HttpClient::Options> ResolveService(std::string_view service,
                                                    const AwsEndpointSettings& settings,
                                                    const Environment& environment);
 
+// The region of the signature of such a call: `region`, but us-east-1 where AWS_STS_REGIONAL_ENDPOINTS or the
+// profile's sts_regional_endpoints is "legacy" and STS is therefore asked at https://sts.amazonaws.com.
+std::string SigningRegion(std::string_view service, std::string_view region,
+                          const AwsEndpointSettings& settings, const Environment& environment);
+
 }  // namespace mobula

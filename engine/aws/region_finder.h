@@ -1,0 +1,48 @@
+// Which region to talk to.
+//
+// In this order, the first that answers: `configured`; AWS_REGION; where metadata may be asked, the ECS metadata
+// file, ECS task metadata version 4 and the EC2 instance identity document; AWS_DEFAULT_REGION; the profile.
+//
+// Room:      cold.
+// Threads:   the loop's thread.
+// Ownership: must live until `done` was called; destroying it earlier drops the callback.
+// Errors:    InvalidArgument for a setting or variable that is no region; FailedPrecondition when no place has one:
+//            the message begins as the X-Ray daemon's and says what each place answered.
+// Limits:    one HTTP call of 1 s for ECS, ImdsClient's limits for EC2; 1 MiB of metadata file.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "engine/aws/credentials.h"
+#include "engine/aws/imds_client.h"
+#include "engine/base/time.h"
+#include "engine/http/io_loop.h"
+
+namespace mobula {
+
+class RegionFinder {
+ public:
+  struct Options {
+    std::string configured;
+    std::string profile;  // empty: AWS_PROFILE, AWS_DEFAULT_PROFILE or "default"
+    Environment environment;
+    std::shared_ptr<ImdsClient> imds;
+    bool metadata = true;  // whether ECS and EC2 may be asked
+  };
+  using Done = std::function<void(absl::StatusOr<std::string>)>;
+
+  RegionFinder(IoLoop* loop, Options options);
+  ~RegionFinder();
+
+  // `done` is called once, from the loop, never from inside Find. To be called once.
+  void Find(Time deadline, Done done);
+
+ private:
+  class Impl;
+  const std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace mobula
