@@ -17,6 +17,7 @@
 #include "engine/base/unique_fd.h"
 #include "engine/config/options.h"
 #include "engine/config/references.h"
+#include "engine/config/shown.h"
 #include "engine/config/yaml_tree.h"
 #include "fmt/format.h"
 
@@ -27,20 +28,9 @@ constexpr size_t kFileBytesMax = size_t{1} << 20;
 constexpr size_t kMistakesMax = 50;
 constexpr size_t kBackendsMax = 64;
 constexpr size_t kRoutesMax = 256;
-constexpr size_t kShownBytesMax = 80;
 
 bool StartsWith(std::string_view text, std::string_view start) {
   return text.substr(0, start.size()) == start;
-}
-
-// Text that came from outside as it may stand in a message: one line, no control bytes, at most `limit`.
-std::string Shown(std::string_view text, size_t limit = kShownBytesMax) {
-  std::string out;
-  for (const char c : text.substr(0, limit)) {
-    const bool control = static_cast<unsigned char>(c) < ' ' || c == '\x7f';
-    out += control ? fmt::format("\\x{:02x}", static_cast<unsigned char>(c)) : std::string(1, c);
-  }
-  return text.size() > limit ? out + "…" : out;
 }
 
 // Insertions, deletions and replacements that turn `a` into `b`.
@@ -544,6 +534,8 @@ std::optional<std::string> ProcessEnvironment(std::string_view name) {
   return value == nullptr ? std::nullopt : std::optional<std::string>(value);
 }
 
+}  // namespace
+
 absl::StatusOr<std::string> ReadConfigFile(const std::string& path) {
   UniqueFd opened;
   int fd = STDIN_FILENO;
@@ -564,8 +556,6 @@ absl::StatusOr<std::string> ReadConfigFile(const std::string& path) {
   }
   return text;
 }
-
-}  // namespace
 
 absl::StatusOr<Config> ParseConfig(std::string_view text, std::string_view name,
                                    const ConfigInput& input) {

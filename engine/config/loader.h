@@ -27,6 +27,8 @@ struct ConfigInput {
   std::function<std::optional<std::string>(std::string_view)> environment;
 };
 
+// The text of a configuration file; at most a little over 1 MiB is read, which ParseConfig refuses.
+absl::StatusOr<std::string> ReadConfigFile(const std::string& path);
 absl::StatusOr<Config> LoadConfig(const ConfigInput& input);
 // The same from text; `name` stands for the file in messages.
 absl::StatusOr<Config> ParseConfig(std::string_view text, std::string_view name,

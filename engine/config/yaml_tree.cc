@@ -64,6 +64,7 @@ class TreeBuilder final : public YAML::EventHandler {
     YamlNode node = Make(mark, YamlNode::Kind::kScalar);
     Spend(mark, 0, value.size());
     node.text = value;
+    node.quoted = tag == "!" || tag == "tag:yaml.org,2002:str";
     Add(std::move(node), anchor);
   }
   void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
@@ -124,6 +125,7 @@ class TreeBuilder final : public YAML::EventHandler {
     Spend(mark, 1, node.text.size() + node.key.size());
     YamlNode copy;
     copy.kind = node.kind;
+    copy.quoted = node.quoted;
     copy.line = node.line;
     copy.column = node.column;
     copy.text = node.text;

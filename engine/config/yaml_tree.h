@@ -19,6 +19,7 @@ struct YamlNode {
 
   Kind kind = Kind::kNull;
   bool from_flag = false;  // came from --set; set by the loader
+  bool quoted = false;     // a scalar that is text whatever it looks like: in quotes, or a block
   int line = 0;            // from 1; 0: nowhere in the text
   int column = 0;
   std::string text;                // of a scalar, and of a null that was spelled out ("null", "~")
