@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "engine/aws/aws_error.h"
 #include "engine/http/http_date.h"
 #include "engine/segment/json_reader.h"
 
@@ -18,89 +19,18 @@ using std::chrono::system_clock;
 constexpr size_t kMessageBytesMax = 500;
 constexpr size_t kCodeBytesMax = 100;
 constexpr seconds kRetryAfterMax = std::chrono::hours(1);
-// X-Ray accepts signatures of five minutes; nearer clocks are not the reason.
-constexpr seconds kClockErrorMin = std::chrono::minutes(4);
 
 template <size_t N>
 bool IsOneOf(std::string_view code, const std::string_view (&codes)[N]) {
   return std::find(std::begin(codes), std::end(codes), code) != std::end(codes);
 }
 
-// The codes that standard AWS clients take for throttling, whatever the status.
-constexpr std::string_view kThrottlingCodes[] = {
-    "BandwidthLimitExceeded",
-    "EC2ThrottledException",
-    "LimitExceededException",
-    "PriorRequestNotComplete",
-    "ProvisionedThroughputExceededException",
-    "RequestLimitExceeded",
-    "RequestThrottled",
-    "RequestThrottledException",
-    "SlowDown",
-    "ThrottledException",
-    "Throttling",
-    "ThrottlingException",
-    "TooManyRequestsException",
-    "TransactionInProgressException",
-};
 constexpr std::string_view kTimeoutCodes[] = {"RequestTimeout", "RequestTimeoutException"};
-constexpr std::string_view kCredentialCodes[] = {
-    "ExpiredToken",         "ExpiredTokenException",
-    "InvalidClientTokenId", "InvalidClientTokenIdException",
-    "TokenRefreshRequired", "UnrecognizedClientException",
-};
-constexpr std::string_view kClockCodes[] = {
-    "RequestExpired",        "RequestExpiredException", "RequestInTheFuture",
-    "RequestTimeTooSkewed",  "InvalidSignature",        "InvalidSignatureException",
-    "SignatureDoesNotMatch",
-};
 constexpr std::string_view kTooLargeCodes[] = {"RequestEntityTooLarge", "RequestTooLarge",
                                                "RequestEntityTooLargeException"};
 
 std::string Cut(std::string_view text, size_t bytes_max) {
   return std::string(text.substr(0, bytes_max));
-}
-
-// "com.amazonaws.xray#InvalidRequestException:http://…" is InvalidRequestException.
-std::string_view BareCode(std::string_view code) {
-  code = code.substr(0, code.find(':'));
-  const size_t hash = code.rfind('#');
-  return hash == std::string_view::npos ? code : code.substr(hash + 1);
-}
-
-// The text of the first element `name` of an XML body.
-std::string_view XmlText(std::string_view body, std::string_view name) {
-  const std::string begin = fmt::format("<{}>", name);
-  const size_t from = body.find(begin);
-  if (from == std::string_view::npos) return {};
-  body.remove_prefix(from + begin.size());
-  return body.substr(0, body.find('<'));
-}
-
-struct Fault {
-  std::string code;
-  std::string message;
-};
-
-Fault ReadFault(const HttpResponse& response) {
-  std::string_view code = BareCode(response.Header("x-amzn-errortype"));
-  std::string_view message;
-  const std::optional<JsonValue> json = ParseJson(response.body);
-  const auto first_of = [&](std::initializer_list<std::string_view> names) {
-    std::string_view found;
-    for (const std::string_view name : names) {
-      if (found.empty()) found = json->FindString(name);
-    }
-    return found;
-  };
-  if (json) {
-    if (code.empty()) code = BareCode(first_of({"__type", "code", "Code"}));
-    message = first_of({"message", "Message", "errorMessage"});
-  } else {
-    if (code.empty()) code = XmlText(response.body, "Code");
-    message = XmlText(response.body, "Message");
-  }
-  return {Cut(code, kCodeBytesMax), Cut(message, kMessageBytesMax)};
 }
 
 Duration ReadRetryAfter(std::string_view text, system_clock::time_point now) {
@@ -116,14 +46,13 @@ Duration ReadRetryAfter(std::string_view text, system_clock::time_point now) {
 }
 
 Verdict JudgeStatus(int status, std::string_view code) {
-  if (IsOneOf(code, kThrottlingCodes) || status == 429) return Verdict::kThrottled;
+  if (IsAwsThrottling(code) || status == 429) return Verdict::kThrottled;
   if (IsOneOf(code, kTooLargeCodes) || status == 413) return Verdict::kTooLarge;
   if (IsOneOf(code, kTimeoutCodes) || status == 408 || status >= 500) return Verdict::kRetry;
   // Who we are, or may do, is wrong: data must wait until somebody repairs that.
   if (status == 401 || status == 403 || status == 407) return Verdict::kHold;
-  if (IsOneOf(code, kCredentialCodes) || IsOneOf(code, kClockCodes) ||
-      code.starts_with("AccessDenied") || code.starts_with("MissingAuthenticationToken") ||
-      code.starts_with("IncompleteSignature")) {
+  if (IsAwsCredentialFault(code) || IsAwsClockFault(code) || code.starts_with("AccessDenied") ||
+      code.starts_with("MissingAuthenticationToken") || code.starts_with("IncompleteSignature")) {
     return Verdict::kHold;
   }
   // A redirect is no answer of X-Ray; it may be a portal that goes away.
@@ -150,7 +79,7 @@ XrayAnswer JudgeSuccess(const HttpResponse& response) {
   if (const JsonValue* const output = json->Find("Output")) {
     if (const std::string_view type = output->FindString("__type"); !type.empty()) {
       answer.result.verdict = Verdict::kRefused;
-      answer.result.code = Cut(BareCode(type), kCodeBytesMax);
+      answer.result.code = BareAwsCode(type);
       answer.result.message = "the endpoint does not know this call";
       return answer;
     }
@@ -160,10 +89,9 @@ XrayAnswer JudgeSuccess(const HttpResponse& response) {
   if (list->kind != JsonValue::Kind::kArray) strange("UnprocessedTraceSegments is no list");
   for (const JsonValue& entry : list->items) {
     const std::string_view code = entry.FindString("ErrorCode");
-    answer.unprocessed.push_back(
-        {std::string(entry.FindString("Id")), Cut(code, kCodeBytesMax),
-         Cut(entry.FindString("Message"), kMessageBytesMax),
-         IsOneOf(code, kThrottlingCodes) ? Verdict::kThrottled : Verdict::kRefused});
+    answer.unprocessed.push_back({std::string(entry.FindString("Id")), Cut(code, kCodeBytesMax),
+                                  Cut(entry.FindString("Message"), kMessageBytesMax),
+                                  IsAwsThrottling(code) ? Verdict::kThrottled : Verdict::kRefused});
   }
   return answer;
 }
@@ -195,21 +123,15 @@ XrayAnswer JudgeAnswer(const HttpResponse& response, system_clock::time_point si
   if (response.status / 100 == 2) return JudgeSuccess(response);
 
   XrayAnswer answer;
-  Fault fault = ReadFault(response);
+  AwsFault fault = ReadAwsFault(response);
   answer.result.verdict = JudgeStatus(response.status, fault.code);
   const std::optional<system_clock::time_point> date = ParseHttpDate(response.Header("date"));
   answer.result.retry_after =
       ReadRetryAfter(response.Header("retry-after"), date.value_or(signed_at));
-  if (IsOneOf(fault.code, kCredentialCodes)) {
-    answer.refresh_credentials = true;
-    answer.result.verdict = Verdict::kRetry;
-  } else if (IsOneOf(fault.code, kClockCodes) && date) {
-    const auto error = std::chrono::duration_cast<seconds>(*date - signed_at);
-    if (error > kClockErrorMin || error < -kClockErrorMin) {
-      answer.clock_error = error;
-      answer.result.verdict = Verdict::kRetry;
-    }
-  }
+  const AwsRefusal refusal = JudgeAwsRefusal(fault.code, response, signed_at);
+  answer.refresh_credentials = refusal.credentials;
+  answer.clock_error = refusal.clock_error;
+  if (refusal.credentials || refusal.clock_error) answer.result.verdict = Verdict::kRetry;
   answer.result.code =
       fault.code.empty() ? fmt::format("http_{}", response.status) : std::move(fault.code);
   answer.result.message = fmt::format("status {}{}{}", response.status,

@@ -20,6 +20,9 @@ struct AwsFault {
 };
 AwsFault ReadAwsFault(const HttpResponse& response);
 
+// "com.amazonaws.xray#InvalidRequestException:http://…" is InvalidRequestException. Cut to 100 bytes.
+std::string_view BareAwsCode(std::string_view code) noexcept;
+
 struct AwsRefusal {
   // The credentials are not, or no longer, accepted: get new ones, then try again.
   bool credentials = false;
