@@ -10,6 +10,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import time
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
@@ -21,6 +22,21 @@ HEADER = b'{"format": "json", "version": 1}\n'
 # The id and secret of the access key that the program is given.
 KEY = ("AKIDEXAMPLE", "example/secret+key")
 CAPTURES = os.path.join(ROOT, "tests", "data", "captures")
+CACHE = os.path.join(ROOT, ".cache")
+LANGUAGES = ("python", "node", "java", "go")
+
+
+def sdk_program(language, name):
+    """The command and the environment of a program of this folder that uses a real X-Ray SDK (tools/setup --test)."""
+    here = os.path.join(ROOT, "tests", "e2e", language)
+    if language == "python":
+        return [sys.executable, os.path.join(here, name + ".py")], {}
+    if language == "node":
+        return ["node", os.path.join(here, name + ".js")], {"NODE_PATH": os.path.join(CACHE, "node", "node_modules")}
+    if language == "java":
+        jars = os.path.join(CACHE, "java", "lib", "*")
+        return ["java", "-Xmx128m", "-Dfile.encoding=UTF-8", "-cp", jars, os.path.join(here, name.capitalize() + ".java")], {}
+    return [os.path.join(CACHE, "go", name)], {}
 
 
 def captures():

@@ -3,13 +3,10 @@ import collections
 import json
 import os
 import subprocess
-import sys
 
 import pytest
-from mobula import ROOT, Mobula, check_balance, read_lines, wait_for
+from mobula import LANGUAGES, Mobula, check_balance, read_lines, sdk_program, wait_for
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-NODE_MODULES = os.path.join(ROOT, ".cache", "node", "node_modules")
 OUT = {"out": {"type": "file", "path": "out.jsonl"}}
 
 
@@ -20,21 +17,19 @@ def ids(entity):
         yield from ids(subsegment)
 
 
-def run(mobula, command, **environment):
-    """Runs a program against the agent; returns the ids it says it made."""
+def run(mobula, language):
+    """Runs the program in `language` against the agent; returns the ids it says it made."""
+    command, environment = sdk_program(language, "app")
     environment = {**os.environ, "AWS_XRAY_DAEMON_ADDRESS": f"127.0.0.1:{mobula.port}", **environment}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("command,environment", [
-    ([sys.executable, os.path.join(HERE, "python", "app.py")], {}),
-    (["node", os.path.join(HERE, "node", "app.js")], {"NODE_PATH": NODE_MODULES}),
-], ids=["python", "node"])
-def test_everything_a_program_made_arrives_once(tmp_path, command, environment):
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_everything_a_program_made_arrives_once(tmp_path, language):
     with Mobula(tmp_path, OUT) as m:
-        made = run(m, command, **environment)
+        made = run(m, language)
         assert len(made) > 100 and len(set(made)) == len(made)
 
         def arrived():
