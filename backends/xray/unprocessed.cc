@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "absl/strings/ascii.h"
+#include "engine/batch/batch_builder.h"
 #include "engine/segment/segment_scanner.h"
 
 namespace mobula {
@@ -29,11 +30,11 @@ UnprocessedMatcher::~UnprocessedMatcher() = default;
 void UnprocessedMatcher::ReadIds() {
   if (known_ != nullptr) return;
   known_ = std::make_unique<Known[]>(batch_.size());
-  SegmentScanner scanner(Validate::kJson);
+  SegmentScanner scanner(Validate::kJson, BatchBuilder::kDocumentBytesMax);
   std::string padded;
   ForEach(unmatched_, [&](size_t i) {
     const std::string_view document = batch_.document(i);
-    if (document.empty() || document.size() > kDocumentBytesMax) return;
+    if (document.empty()) return;
     padded.assign(document);
     padded.resize(document.size() + kScanPadding);
     const ScanResult scanned = scanner.Scan({padded.data(), document.size()});

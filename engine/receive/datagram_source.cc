@@ -41,10 +41,11 @@ absl::Status ProbeUring() {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<DatagramSource>> OpenDatagramSource(ReceiveEngine engine,
-                                                                   std::vector<int> sockets) {
+                                                                   std::vector<int> sockets,
+                                                                   DatagramSlots slots) {
   CHECK(engine != ReceiveEngine::kAuto);
   return engine == ReceiveEngine::kIoUring ? OpenUringSource(std::move(sockets))
-                                           : OpenRecvmmsgSource(std::move(sockets));
+                                           : OpenRecvmmsgSource(std::move(sockets), slots);
 }
 
 absl::StatusOr<ReceiveEngine> ChooseEngine(ReceiveEngine wanted, std::string* why) {

@@ -4,7 +4,8 @@
 // Lifecycle: made and opened by the worker's own thread, used by it only, destroyed by it.
 // Threads:   the worker's; only Wake may be called by another.
 // Ownership: the sockets stay the caller's. Datagrams point into the source's slots and die with Recycle.
-// Limits:    128 slots of 64 KiB (64 with recvmmsg); a datagram is whole or marked truncated.
+// Limits:    128 slots of 64 KiB, with recvmmsg as many and as large as asked for; a datagram is whole or marked
+//            truncated.
 #pragma once
 
 #include <netinet/in.h>
@@ -18,6 +19,12 @@
 #include "engine/config/config.h"
 
 namespace mobula {
+
+// What recvmmsg receives into. Pages that no datagram reached cost nothing.
+struct DatagramSlots {
+  size_t count = 64;  // at most DatagramSource::kSlots
+  size_t bytes = 65536;
+};
 
 struct Datagram {
   const char* data;  // kScanPadding bytes behind it are readable
@@ -44,9 +51,11 @@ class DatagramSource {
   virtual void Wake() noexcept = 0;
 };
 
-// Opens the engine's source over `sockets`, on the calling thread. kAuto is not allowed here: see ChooseEngine.
+// Opens the engine's source over `sockets`, on the calling thread; `slots` are for recvmmsg. kAuto is not
+// allowed here: see ChooseEngine.
 absl::StatusOr<std::unique_ptr<DatagramSource>> OpenDatagramSource(ReceiveEngine engine,
-                                                                   std::vector<int> sockets);
+                                                                   std::vector<int> sockets,
+                                                                   DatagramSlots slots = {});
 
 // What `wanted` means on this kernel: kAuto is io_uring where one real receive through a ring completes,
 // else recvmmsg with the reason in `why`. Asking for io_uring where it cannot work is an error.

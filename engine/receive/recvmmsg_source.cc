@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "engine/base/check.h"
 #include "engine/base/unique_fd.h"
 #include "engine/receive/slot_arena.h"
 #include "engine/receive/source_engines.h"
@@ -14,14 +15,16 @@
 namespace mobula {
 namespace {
 
-// One call takes 64: beyond that the per-call share is lost in the noise, and fewer slots stay in the cache.
-constexpr size_t kMessages = 64;
-
 class RecvmmsgSource final : public DatagramSource {
  public:
-  RecvmmsgSource(std::vector<int> sockets, UniqueFd wake, SlotArena slots)
-      : sockets_(std::move(sockets)), wake_(std::move(wake)), slots_(std::move(slots)) {
-    for (size_t i = 0; i < kMessages; ++i) {
+  RecvmmsgSource(std::vector<int> sockets, UniqueFd wake, SlotArena slots, size_t count)
+      : sockets_(std::move(sockets)),
+        wake_(std::move(wake)),
+        slots_(std::move(slots)),
+        messages_(count),
+        iovecs_(count),
+        names_(count) {
+    for (size_t i = 0; i < count; ++i) {
       iovecs_[i] = {slots_.slot(i), slots_.slot_bytes()};
       msghdr& header = messages_[i].msg_hdr;
       std::memset(&header, 0, sizeof header);
@@ -44,9 +47,9 @@ class RecvmmsgSource final : public DatagramSource {
   }
 
   size_t Receive(std::span<Datagram> out) noexcept override {
-    const unsigned room = static_cast<unsigned>(std::min(out.size(), kMessages));
+    const unsigned room = static_cast<unsigned>(std::min(out.size(), messages_.size()));
     for (size_t tried = 0; tried < sockets_.size(); ++tried) {
-      for (size_t i = 0; i < kMessages; ++i) messages_[i].msg_hdr.msg_namelen = sizeof names_[0];
+      for (mmsghdr& m : messages_) m.msg_hdr.msg_namelen = sizeof names_[0];
       const int got =
           recvmmsg(sockets_[next_], messages_.data(), room, MSG_DONTWAIT | MSG_TRUNC, nullptr);
       if (got <= 0) {
@@ -77,24 +80,28 @@ class RecvmmsgSource final : public DatagramSource {
   const std::vector<int> sockets_;
   const UniqueFd wake_;
   const SlotArena slots_;
-  std::array<mmsghdr, kMessages> messages_{};
-  std::array<iovec, kMessages> iovecs_{};
-  std::array<sockaddr_in6, kMessages> names_{};
+  // One call fills them all. More than 64 gain nothing: the call's share is lost in the noise by then, and
+  // fewer slots stay in the cache.
+  std::vector<mmsghdr> messages_;
+  std::vector<iovec> iovecs_;
+  std::vector<sockaddr_in6> names_;  // of a Unix sender only the family
   std::vector<pollfd> polled_;
   size_t next_ = 0;  // the socket to ask first
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<DatagramSource>> OpenRecvmmsgSource(std::vector<int> sockets) {
+absl::StatusOr<std::unique_ptr<DatagramSource>> OpenRecvmmsgSource(std::vector<int> sockets,
+                                                                   DatagramSlots slots) {
+  DCHECK(slots.count > 0 && slots.count <= DatagramSource::kSlots);
   UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake.valid()) {
     return absl::InternalError(std::string("cannot make an eventfd: ") + std::strerror(errno));
   }
-  absl::StatusOr<SlotArena> slots = SlotArena::Create(kMessages, DatagramSource::kSlotBytes);
-  if (!slots.ok()) return slots.status();
+  absl::StatusOr<SlotArena> arena = SlotArena::Create(slots.count, slots.bytes);
+  if (!arena.ok()) return arena.status();
   return std::unique_ptr<DatagramSource>(
-      new RecvmmsgSource(std::move(sockets), std::move(wake), *std::move(slots)));
+      new RecvmmsgSource(std::move(sockets), std::move(wake), *std::move(arena), slots.count));
 }
 
 }  // namespace mobula

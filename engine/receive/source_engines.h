@@ -5,7 +5,8 @@
 
 namespace mobula {
 
-absl::StatusOr<std::unique_ptr<DatagramSource>> OpenRecvmmsgSource(std::vector<int> sockets);
+absl::StatusOr<std::unique_ptr<DatagramSource>> OpenRecvmmsgSource(std::vector<int> sockets,
+                                                                   DatagramSlots slots);
 
 // Unavailable when this kernel, or the sandbox around us, refuses io_uring or lacks what we need of it.
 absl::StatusOr<std::unique_ptr<DatagramSource>> OpenUringSource(std::vector<int> sockets);

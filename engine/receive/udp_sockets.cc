@@ -206,6 +206,10 @@ void StopArrivals(int socket) noexcept {
   sockaddr_storage own{};
   socklen_t length = sizeof own;
   if (getsockname(socket, reinterpret_cast<sockaddr*>(&own), &length) != 0) return;
+  if (own.ss_family == AF_UNIX) {
+    (void)shutdown(socket, SHUT_RD);
+    return;
+  }
   // Port 9 of ourselves; if even that is refused, the socket stays open to all and is closed a little later.
   if (own.ss_family == AF_INET6) {
     sockaddr_in6 nobody{};

@@ -30,8 +30,8 @@ absl::StatusOr<UdpSockets> OpenUdpSockets(const UdpConfig& config, int workers);
 // Datagrams the kernel dropped because the socket's queue was full, since it was opened (SO_MEMINFO).
 uint64_t KernelDrops(int socket) noexcept;
 
-// From now on no new datagram reaches the socket, while those it holds can still be read: it is connected
-// to an address nobody sends from.
+// From now on no new datagram reaches the socket, UDP or Unix, while those it holds can still be read: it is
+// connected to an address nobody sends from, or shut down, so that its senders get EPIPE.
 void StopArrivals(int socket) noexcept;
 
 // How many workers `configured` means with `cores` allowed cores: 0 (auto) is one below 8 cores, else one

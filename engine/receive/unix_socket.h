@@ -5,8 +5,10 @@
 // Lifecycle: open while the object lives; its end removes the file, if it is still the one made here.
 // Errors:    InvalidArgument for a path that is too long or cannot be bound; AlreadyExists when something else
 //            than a socket lies there, or a program listens there; PermissionDenied.
-// Limits:    a path of 107 bytes. The kernel queues net.unix.max_dgram_qlen datagrams; beyond that a sender
-//            waits, or gets EAGAIN: nothing is dropped behind its back, so KernelDrops is always 0 here.
+// Limits:    a path of 107 bytes; a datagram as large as one of kUnixSlots, whose senders need an SO_SNDBUF to
+//            match. The kernel queues net.unix.max_dgram_qlen datagrams and has no other limit (SO_RCVBUF means
+//            nothing); beyond, a sender waits or gets EAGAIN. Nothing is dropped behind its back: KernelDrops
+//            is always 0 here.
 #pragma once
 
 #include <sys/types.h>
@@ -17,9 +19,14 @@
 
 #include "absl/status/statusor.h"
 #include "engine/base/unique_fd.h"
+#include "engine/batch/batch_builder.h"
 #include "engine/config/config.h"
+#include "engine/receive/datagram_source.h"
 
 namespace mobula {
+
+// What a worker on a Unix socket receives into: each datagram as large as a batch can take.
+inline constexpr DatagramSlots kUnixSlots{16, BatchBuilder::kDocumentBytesMax};
 
 class UnixSocket {
  public:
@@ -30,7 +37,8 @@ class UnixSocket {
 
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
-  // For Worker::Options: so few bytes that the kernel's limit, which counts datagrams, is kept.
+  // What a worker may take for the size of the queue, so that it wakes up before the kernel's limit, which
+  // counts datagrams, is reached.
   [[nodiscard]] uint64_t queue_bytes() const noexcept { return queue_bytes_; }
   // What to tell once the log is open.
   [[nodiscard]] const std::vector<std::string>& warnings() const noexcept { return warnings_; }

@@ -65,7 +65,10 @@ struct Worker::Route {
 };
 
 Worker::Worker(Options options)
-    : options_(std::move(options)), scanner_(options_.validate), pacer_(options_.queue_bytes) {
+    : options_(std::move(options)),
+      scanner_(options_.validate, options_.slots.bytes),
+      pacer_(options_.queue_bytes) {
+  CHECK(options_.slots.bytes <= BatchBuilder::kDocumentBytesMax);
   for (LaneInbox* const inbox : options_.lanes) exits_.push_back(std::make_unique<Exit>(inbox));
   for (size_t r = 0; r < options_.router->size(); ++r) {
     auto route = std::make_unique<Route>(options_.pool, options_.batch);
@@ -84,10 +87,10 @@ Worker::~Worker() = default;
 
 absl::Status Worker::Run() {
   absl::StatusOr<std::unique_ptr<DatagramSource>> source =
-      OpenDatagramSource(options_.engine, options_.sockets);
+      OpenDatagramSource(options_.engine, options_.sockets, options_.slots);
   engine_.store(options_.engine, std::memory_order_relaxed);
   if (!source.ok() && options_.engine == ReceiveEngine::kIoUring) {
-    source = OpenDatagramSource(ReceiveEngine::kRecvmmsg, options_.sockets);
+    source = OpenDatagramSource(ReceiveEngine::kRecvmmsg, options_.sockets, options_.slots);
     engine_.store(ReceiveEngine::kRecvmmsg, std::memory_order_relaxed);
   }
   if (!source.ok()) return source.status();
@@ -177,6 +180,10 @@ void Worker::Take(const Datagram& datagram, Time now) noexcept {
   const ScanResult scan = scanner_.Scan(frame.body);
   if (scan.reject != RejectReason::kNone) {
     Reject(scan.reject, datagram, frame.body, now);
+    return;
+  }
+  if (scan.document.size() > BatchBuilder::kDocumentBytesMax) {
+    Reject(RejectReason::kTooLarge, datagram, frame.body, now);
     return;
   }
   stats_.accepted.Add();

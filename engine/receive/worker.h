@@ -7,7 +7,7 @@
 // Threads:   Run on one thread; Stop, stats and TakeSample from others.
 // Errors:    foreign bytes are counted by reason; rejected documents go to the dead-letter inbox if there is
 //            one. A batch without a block is counted in each of its lanes.
-// Limits:    one open batch of 256 KiB per route; 128 slots of 64 KiB.
+// Limits:    one open batch of 256 KiB per route; 128 slots of 64 KiB, or Options::slots.
 //
 // Ledger: datagrams = accepted + rejected{reason}; accepted = routed + filtered + open.
 #pragma once
@@ -72,6 +72,7 @@ class Worker {
     ReceiveEngine engine = ReceiveEngine::kRecvmmsg;
     std::vector<int> sockets;
     uint64_t queue_bytes = 0;  // of all its sockets together
+    DatagramSlots slots;       // of recvmmsg; at most BatchBuilder::kDocumentBytesMax each
     Validate validate = Validate::kJson;
     BatchBuilder::Limits batch;
     BlockPool* pool = nullptr;

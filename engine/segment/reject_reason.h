@@ -15,7 +15,7 @@ enum class RejectReason : uint8_t {
   kMissingHeader,   // no LF: header only, or body only
   kInvalidHeader,   // the header line does not mean {"format": "json", "version": 1}
   kMissingSegment,  // header and LF, but no body
-  kTruncated,       // larger than a slot: cannot happen over UDP, counted if it does
+  kTruncated,       // larger than a slot: over 255 KiB, which only a Unix socket can carry
   kUnknownBody,     // neither a JSON object nor T1S/T1U
   kInvalidJson,     // begins like an object but is not well-formed JSON (RFC 8259)
   kParseError,      // strict: X-Ray's ParseError
@@ -31,7 +31,8 @@ enum class RejectReason : uint8_t {
   kMissingEndTime,
   kMissingParentId,
   kInvalidParentId,
-  kTooLarge,  // over 64 KiB, X-Ray's limit; over UDP only repaired UTF-8 can grow so far
+  // strict: over 64 KiB, X-Ray's limit. Otherwise what repaired UTF-8 makes larger than a batch takes.
+  kTooLarge,
 };
 inline constexpr int kRejectReasonCount = static_cast<int>(RejectReason::kTooLarge) + 1;
 

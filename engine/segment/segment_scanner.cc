@@ -277,12 +277,14 @@ RejectReason CheckEntity(const EntityMembers& members, EntityPlace place) {
 
 class SegmentScanner::Impl {
  public:
-  explicit Impl(Validate validate)
+  Impl(Validate validate, size_t bytes_max)
       : validate_(validate),
-        repaired_(new char[kUtf8RepairGrowth * kDocumentBytesMax + kScanPadding]) {
+        bytes_max_(validate == Validate::kStrict ? std::min(bytes_max, kDocumentBytesMax)
+                                                 : bytes_max),
+        repaired_(new char[kUtf8RepairGrowth * bytes_max_ + kScanPadding]) {
     // Both to their full size now: simdjson would grow them in Scan otherwise.
-    CHECK(parser_.allocate(kDocumentBytesMax, kDomDepthMax) == simdjson::SUCCESS);
-    CHECK(dom_.allocate(kDocumentBytesMax) == simdjson::SUCCESS);
+    CHECK(parser_.allocate(bytes_max_, kDomDepthMax) == simdjson::SUCCESS);
+    CHECK(dom_.allocate(bytes_max_) == simdjson::SUCCESS);
     path_.reserve(kEntityDepthMax);
   }
 
@@ -292,7 +294,7 @@ class SegmentScanner::Impl {
     if (validate_ == Validate::kOff) {
       return {RejectReason::kNone, DocumentKind::kRaw, false, body};
     }
-    if (body.size() > kDocumentBytesMax) return Reject(RejectReason::kTooLarge, body);
+    if (body.size() > bytes_max_) return Reject(RejectReason::kTooLarge, body);
     if (!BeginsObject(body)) {
       if (body.starts_with("T1S") || body.starts_with("T1U")) {
         return {RejectReason::kNone, DocumentKind::kOtlp, false, body};
@@ -352,7 +354,7 @@ class SegmentScanner::Impl {
     return first != std::string_view::npos && body[first] == '{';
   }
 
-  // REQUIRES: at most kDocumentBytesMax bytes, kScanPadding readable behind.
+  // REQUIRES: at most bytes_max_ bytes, kScanPadding readable behind.
   bool Parse(std::string_view json) {
     constexpr bool kNoCopy = false;
     return parser_.parse_into_document(dom_, json.data(), json.size(), kNoCopy)
@@ -366,7 +368,7 @@ class SegmentScanner::Impl {
     if (!IsValidUtf8(body)) {
       result.utf8_repaired = true;
       result.document = {repaired_.get(), RepairUtf8(body, repaired_.get())};
-      if (result.document.size() > kDocumentBytesMax) {
+      if (result.document.size() > bytes_max_) {
         if (IsStrict()) return Reject(RejectReason::kTooLarge, body);
       } else if (Parse(result.document)) {
         result.kind = DocumentKind::kJson;
@@ -428,6 +430,7 @@ class SegmentScanner::Impl {
   }
 
   const Validate validate_;
+  const size_t bytes_max_;
   dom::parser parser_;
   dom::document dom_;  // what was scanned last, if scanned_
   dom::object root_;
@@ -438,7 +441,8 @@ class SegmentScanner::Impl {
   std::vector<Siblings> path_;  // at most kEntityDepthMax, reserved
 };
 
-SegmentScanner::SegmentScanner(Validate validate) : impl_(std::make_unique<Impl>(validate)) {}
+SegmentScanner::SegmentScanner(Validate validate, size_t bytes_max)
+    : impl_(std::make_unique<Impl>(validate, bytes_max)) {}
 
 SegmentScanner::~SegmentScanner() = default;
 

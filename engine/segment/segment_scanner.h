@@ -5,8 +5,8 @@
 // Ownership: every view handed out points into the scanned bytes or into the scanner and dies with
 //            the next Scan.
 // Errors:    foreign bytes end in a RejectReason, never in a crash.
-// Limits:    documents up to kDocumentBytesMax, else kTooLarge; what repaired UTF-8 makes larger is
-//            judged by the strict checker alone and goes on unscanned.
+// Limits:    documents up to `bytes_max`, with Validate::kStrict up to kDocumentBytesMax, else kTooLarge; what
+//            repaired UTF-8 makes larger is judged by the strict checker alone and goes on unscanned.
 #pragma once
 
 #include <cstddef>
@@ -23,7 +23,7 @@ namespace mobula {
 
 // Bytes behind a document that must be readable (their content does not matter).
 inline constexpr size_t kScanPadding = 64;
-// The largest UDP payload is 65,507 bytes over IPv4, 65,527 over IPv6 (RFC 768, RFC 8200).
+// X-Ray's limit. The largest UDP payload is 65,507 bytes over IPv4, 65,527 over IPv6 (RFC 768, RFC 8200).
 inline constexpr size_t kDocumentBytesMax = 65536;
 
 // What a route may ask of one document. Absent members are empty or unset; strings are decoded.
@@ -62,7 +62,7 @@ struct ScanResult {
 
 class SegmentScanner {
  public:
-  explicit SegmentScanner(Validate validate);
+  explicit SegmentScanner(Validate validate, size_t bytes_max = kDocumentBytesMax);
   ~SegmentScanner();
   SegmentScanner(const SegmentScanner&) = delete;
   SegmentScanner& operator=(const SegmentScanner&) = delete;

@@ -116,6 +116,27 @@ TEST_F(RequestBodyTest, ADocumentThatFitsNowhereIsTooLarge) {
   EXPECT_EQ(body.taken, 0b010U);
 }
 
+TEST_F(RequestBodyTest, CarriesALargeDocumentAloneAsLongAsItsEscapedTextFits) {
+  const auto document = [](size_t quotes) {
+    std::string text = "{\"a\":\"";
+    for (size_t i = 0; i < quotes; ++i) text += R"(\")";
+    return text + "\"}";
+  };
+  // Two bytes each, escaped four.
+  const std::string fits = document(65000);
+  const std::string over = document(66000);
+  for (const auto& [text, outcome] :
+       {std::pair(fits, Outcome::kBuilt), std::pair(over, Outcome::kTooLarge)}) {
+    const BatchRef batch = MakeBatch({text});
+    const RequestBody body = Build(batch, batch->all());
+    ASSERT_EQ(body.outcome, outcome);
+    EXPECT_EQ(body.taken, batch->all());
+    if (outcome != Outcome::kBuilt) continue;
+    EXPECT_EQ(Documents(body), std::vector<std::string>{text});
+    pool_->Release(body.block);
+  }
+}
+
 TEST_F(RequestBodyTest, NoRoomInThePoolIsNoMemory) {
   const BatchRef batch = MakeBatch({"{}"});
   std::vector<Block> all;

@@ -37,6 +37,15 @@ TEST_F(UnprocessedTest, NothingMatchesWhatNobodySent) {
   EXPECT_TRUE(matcher.Find("a"));
 }
 
+TEST_F(UnprocessedTest, ReadsDocumentsAsLargeAsABatch) {
+  const std::string text(200000, 'x');
+  const BatchRef batch = MakeBatch({Segment("000000000000000a", ",\"user\":\"" + text + "\"")});
+  UnprocessedMatcher matcher(*batch, batch->all());
+  const auto match = matcher.Find("000000000000000a");
+  ASSERT_TRUE(match);
+  EXPECT_EQ(match->index, 0U);
+}
+
 TEST_F(UnprocessedTest, UnreadDocumentsHaveNoId) {
   const BatchRef batch = MakeBatch({"T1Sabcd", "{broken", "\xff"}, DocumentKind::kRaw);
   UnprocessedMatcher matcher(*batch, batch->all());

@@ -45,6 +45,22 @@ class WorkerFixture : public ::testing::Test {
     absl::StatusOr<UdpSockets> sockets = OpenUdpSockets(udp, 1);
     ASSERT_TRUE(sockets.ok()) << sockets.status();
     sockets_ = *std::move(sockets);
+    Worker::Options options;
+    options.engine = engine;
+    options.sockets = {sockets_.by_worker[0][0].get()};
+    options.queue_bytes = sockets_.receive_buffer;
+    options.validate = validate;
+    StartWorker(std::move(options), routes, dead_letters);
+    sender_ = UniqueFd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_port = htons(sockets_.port);
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ASSERT_EQ(connect(sender_.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to), 0);
+  }
+  // The same over what `options` say of the receiving side.
+  void StartWorker(Worker::Options options, const std::vector<RouteConfig>& routes,
+                   bool dead_letters = true) {
     std::vector<BackendConfig> backends(3);
     backends[0].name = "a";
     backends[1].name = "b";
@@ -52,11 +68,6 @@ class WorkerFixture : public ::testing::Test {
     absl::StatusOr<std::unique_ptr<Router>> router = Router::Create(routes, backends);
     ASSERT_TRUE(router.ok()) << router.status();
     router_ = *std::move(router);
-    Worker::Options options;
-    options.engine = engine;
-    options.sockets = {sockets_.by_worker[0][0].get()};
-    options.queue_bytes = sockets_.receive_buffer;
-    options.validate = validate;
     options.batch.age = std::chrono::milliseconds(50);
     options.pool = pool_.get();
     options.router = router_.get();
@@ -67,12 +78,6 @@ class WorkerFixture : public ::testing::Test {
       if (in_worker_thread_) in_worker_thread_();
       status_ = worker_->Run();
     });
-    sender_ = UniqueFd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    sockaddr_in to{};
-    to.sin_family = AF_INET;
-    to.sin_port = htons(sockets_.port);
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    ASSERT_EQ(connect(sender_.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to), 0);
   }
   void StopWorker() {
     if (!thread_.joinable()) return;

@@ -198,6 +198,25 @@ TEST_F(SegmentScannerTest, HoldsTheLargestDocuments) {
   EXPECT_EQ(Scan(dense + "0]}").kind, DocumentKind::kJson);
 }
 
+TEST_F(SegmentScannerTest, HoldsWhatItIsMadeFor) {
+  constexpr size_t kMax = 200000;
+  SegmentScanner scanner(Validate::kJson, kMax);
+  SegmentScanner strict(Validate::kStrict, kMax);
+  const auto document = [](size_t size) {
+    return "{\"a\":\"" + std::string(size - 8, 'x') + "\"}";
+  };
+  const PaddedText largest(document(kMax));
+  EXPECT_EQ(scanner.Scan(largest.view()).kind, DocumentKind::kJson);
+  const PaddedText over(document(kMax + 1));
+  EXPECT_EQ(scanner.Scan(over.view()).reject, RejectReason::kTooLarge);
+  const PaddedText over_xray(document(kDocumentBytesMax + 1));
+  EXPECT_EQ(strict.Scan(over_xray.view()).reject, RejectReason::kTooLarge);
+  const PaddedText broken("{\"a\":\"" + std::string(kMax - 8, '\xff') + "\"}");
+  const ScanResult repaired = scanner.Scan(broken.view());
+  EXPECT_TRUE(repaired.utf8_repaired);
+  EXPECT_EQ(repaired.document.size(), 3 * (kMax - 8) + 8);
+}
+
 TEST_F(SegmentScannerTest, StaysWellAfterEveryKindOfRefusal) {
   for (const std::string& bad :
        {std::string("{"), std::string("x"), Nested(10000), std::string("{\"a\":1e400}"),
