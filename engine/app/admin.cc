@@ -9,7 +9,9 @@
 namespace mobula {
 
 Admin::Admin(const Agent* agent)
-    : agent_(agent), server_(&loop_, [this](const HttpServerRequest& r) { return Answer(r); }) {}
+    : agent_(agent), server_(&loop_, [this](const HttpServerRequest& request, const auto& respond) {
+        respond(Answer(request));
+      }) {}
 
 Admin::~Admin() { Stop(); }
 

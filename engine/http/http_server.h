@@ -4,9 +4,15 @@
 // Lifecycle: made, Listen, then it serves while the loop runs, Close.
 // Threads:   the loop's thread; the handler is called there and must not wait.
 // Ownership: the loop outlives the server.
-// Errors:    Listen names the address. A request that is no HTTP, or over a limit, is answered 400,
-//            413 or 431 and the connection closed; the handler never sees it.
-// Limits:    those of Options; one connection more ends the one that has been quiet longest.
+// Errors:    Listen names the address. A request that is no HTTP, over a limit or too slow is answered 400, 413,
+//            417, 431, 501, 503 or not at all, and the connection closed; the handler never sees it.
+// Limits:    those of Options and 128 headers a request; every time-out is absolute, so that no byte buys more
+//            time. One connection more ends the one that has been quiet longest, and first one whose client has
+//            said that it sends no more.
+//
+// A body may come chunked, and a client that asks for 100 Continue gets it. Pipelined requests are answered one
+// after the other. A connection that breaks while the handler has its request is freed at once; one that was
+// closed by the client looks like one whose client only sends no more, and is answered as such.
 #pragma once
 
 #include <cstdint>
@@ -35,25 +41,31 @@ struct HttpServerRequest {
 
 struct HttpReply {
   int status = 200;
-  std::string content_type = "text/plain; charset=utf-8";
+  std::string content_type = "text/plain; charset=utf-8";  // empty: none
   std::string body;
+  // Sent as given, also twice, but for those the server sets itself (Connection, Content-Length and
+  // Transfer-Encoding) and those with control characters, which are left out. A Content-Type here replaces
+  // `content_type`.
   std::vector<std::pair<std::string, std::string>> headers;
 };
 
 class HttpServer {
  public:
   // Answers a request: to be called once, on the loop's thread, at any time; later calls, and calls after the
-  // connection has ended, do nothing. The request's views are valid until then.
+  // connection has ended, do nothing. The request and its views are valid until then. Dropped without a call,
+  // by the last of its copies, it answers 500.
   using Responder = std::function<void(HttpReply)>;
   using Handler = std::function<void(const HttpServerRequest&, Responder)>;
   struct Options {
-    Duration idle_timeout =
-        std::chrono::seconds(5);  // waiting for the next request on a kept connection
+    // Waiting for the next request on a kept connection; for its first one a client has `head_timeout`.
+    Duration idle_timeout = std::chrono::seconds(5);
     Duration head_timeout = std::chrono::seconds(5);  // from its first byte to the end of its head
     Duration timeout = std::chrono::seconds(10);      // of its body, and of taking the answer
     size_t connections_max = 64;
     size_t header_bytes_max = 8 * 1024;
     size_t body_bytes_max = 64 * 1024;
+    // Of all connections together: requests and answers that are under way. Over it: 503.
+    size_t bodies_bytes_max = 32 << 20;
   };
 
   HttpServer(IoLoop* loop, Handler handler) : HttpServer(loop, std::move(handler), Options()) {}
