@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <netdb.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -153,10 +154,40 @@ class Playlist {
 
 // --- where it goes -----------------------------------------------------------------------------------------
 
+constexpr std::string_view kUnixScheme = "unix:";
+
+absl::StatusOr<UniqueFd> ConnectUnix(const std::string& to) {
+  const std::string path = to.substr(kUnixScheme.size());
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof address.sun_path) {
+    return absl::InvalidArgumentError(
+        fmt::format("{}: expected unix:/path, of at most {} bytes behind the colon", to,
+                    sizeof address.sun_path - 1));
+  }
+  std::memcpy(address.sun_path, path.data(), path.size());
+  UniqueFd fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!fd.valid() ||
+      connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    const int error = errno;
+    return absl::UnavailableError(
+        fmt::format("cannot send to {}: {}{}", to, std::strerror(error),
+                    error == ECONNREFUSED ? "; nobody listens there any more" : ""));
+  }
+  // Where the default would not do for a datagram as large as the receiver takes.
+  const int bytes = 256 << 10;
+  setsockopt(fd.get(), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+  // A full queue makes us wait, which is no error; but not so long that a signal would not be seen.
+  const timeval patience{0, 100'000};
+  setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+  return fd;
+}
+
 absl::StatusOr<UniqueFd> Connect(const std::string& to) {
+  if (to.starts_with(kUnixScheme)) return ConnectUnix(to);
   const size_t colon = to.rfind(':');
   if (colon == std::string::npos || colon + 1 == to.size()) {
-    return absl::InvalidArgumentError(fmt::format("{}: expected host:port", to));
+    return absl::InvalidArgumentError(fmt::format("{}: expected host:port or unix:/path", to));
   }
   std::string host = to.substr(0, colon);
   if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {

@@ -1,8 +1,8 @@
-// `mobula send`: plays documents or captured datagrams to an address over UDP, at a rate.
+// `mobula send`: plays documents or captured datagrams to an address, over UDP or a Unix socket, at a rate.
 //
 // Room:   cold; its own process.
-// Errors: absl::Status for what keeps it from sending at all, OutOfRange for a rate or repeat that is none; what happens to single datagrams is counted in the
-//         result, by the name of the error.
+// Errors: absl::Status for what keeps it from sending at all, OutOfRange for a rate or repeat that is none; what
+//         happens to single datagrams is counted in the result, by the name of the error.
 // Limits: inputs up to 64 MiB are read before the first datagram leaves and played from memory; larger ones, and
 //         standard input, are read while sending.
 #pragma once
@@ -20,11 +20,11 @@
 namespace mobula {
 
 struct SendOptions {
-  std::vector<std::string> inputs;  // files, folders, "-"
-  std::string to = "127.0.0.1:2000";
-  uint64_t rate = 1000;  // datagrams per second, at most 1e9; 0: as fast as possible
-  uint64_t repeat = 1;   // passes over the inputs, 1 to 1e12
-  bool fresh = false;    // other ids in each pass, times as if recorded now
+  std::vector<std::string> inputs;    // files, folders, "-"
+  std::string to = "127.0.0.1:2000";  // or "unix:/path"
+  uint64_t rate = 1000;               // datagrams per second, at most 1e9; 0: as fast as possible
+  uint64_t repeat = 1;                // passes over the inputs, 1 to 1e12
+  bool fresh = false;                 // other ids in each pass, times as if recorded now
 };
 
 struct SendResult {

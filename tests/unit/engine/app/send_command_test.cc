@@ -5,10 +5,12 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <thread>
 
 #include "engine/base/unique_fd.h"
@@ -255,6 +257,66 @@ TEST_F(SendCommandTest, ResultsAsJsonAndText) {
   EXPECT_EQ(SendResultText(result, options_),
             "sent 1,199 of 1,200 datagrams (5,000 bytes) to [::1]:2000 in 1.50 s\nEMSGSIZE: 1 "
             "times\nENOBUFS: 3 times");
+}
+
+// A Unix datagram socket under `path` that keeps what it gets.
+UniqueFd ListenUnix(const std::string& path) {
+  UniqueFd fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.data(), path.size());
+  EXPECT_EQ(bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  return fd;
+}
+
+TEST_F(SendCommandTest, SendsOverAUnixSocketAsFastAsItIsRead) {
+  const UniqueFd listener = ListenUnix(folder_ / "s");
+  const std::string large = "{\"n\": \"" + std::string(240000, 'x') + "\"}";
+  std::string lines = large + "\n";
+  // More than the kernel queues.
+  constexpr int kSmall = 2000;
+  for (int i = 0; i < kSmall; ++i) lines += "{\"n\": " + std::to_string(i) + "}\n";
+  WriteFile(folder_ / "a.jsonl", lines);
+  std::vector<std::string> got;
+  std::thread reader([&] {
+    std::string buffer(262144, '\0');
+    while (got.size() <= kSmall) {
+      const ssize_t n = recv(listener.get(), buffer.data(), buffer.size(), 0);
+      if (n < 0) break;
+      got.push_back(buffer.substr(0, static_cast<size_t>(n)));
+    }
+  });
+  options_.to = "unix:" + (folder_ / "s");
+  const SendResult result = Send();
+  if (result.sent <= kSmall) shutdown(listener.get(), SHUT_RD);
+  reader.join();
+  EXPECT_EQ(result.sent, kSmall + 1U);
+  EXPECT_TRUE(result.errors.empty()) << SendResultJson(result);
+  ASSERT_EQ(got.size(), kSmall + 1U);
+  EXPECT_EQ(got[0], std::string(kHeader) + large);
+  EXPECT_EQ(got[kSmall], std::string(kHeader) + "{\"n\": 1999}");
+}
+
+TEST_F(SendCommandTest, CountsDatagramsThatAUnixSocketCannotCarry) {
+  const UniqueFd listener = ListenUnix(folder_ / "s");
+  WriteFile(folder_ / "a.jsonl", "\"" + std::string(1000000, 'x') + "\"\n{}\n");
+  options_.to = "unix:" + (folder_ / "s");
+  const SendResult result = Send();
+  EXPECT_EQ(result.offered, 2U);
+  EXPECT_EQ(result.sent, 1U);
+  EXPECT_EQ(result.errors, (std::map<std::string, uint64_t>{{"EMSGSIZE", 1}}));
+}
+
+TEST_F(SendCommandTest, SaysWhyAUnixSocketCannotBeReached) {
+  options_.to = "unix:" + (folder_ / "nothing");
+  EXPECT_TRUE(absl::IsUnavailable(Error())) << Error();
+  ListenUnix(folder_ / "stale").reset();
+  options_.to = "unix:" + (folder_ / "stale");
+  EXPECT_NE(std::string(Error().message()).find("nobody listens"), std::string::npos) << Error();
+  for (const std::string& path : {std::string(), std::string(108, 'x')}) {
+    options_.to = "unix:" + path;
+    EXPECT_TRUE(absl::IsInvalidArgument(Error())) << Error();
+  }
 }
 
 }  // namespace
