@@ -1,44 +1,22 @@
 // Tested by tests/unit/engine/aws/credentials_test.cc.
 #include "engine/aws/shared_profile.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
 
 #include "absl/strings/ascii.h"
+#include "engine/aws/small_file.h"
 #include "engine/base/status_macros.h"
-#include "engine/base/unique_fd.h"
 
 namespace mobula {
 namespace {
 
 constexpr size_t kFileBytesMax = 1 << 20;
 
+// A file that does not exist is empty.
 absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  const auto failed = [&path](int error) {
-    return absl::FailedPreconditionError(
-        fmt::format("cannot read {}: {}", path, std::strerror(error)));
-  };
   if (path.empty()) return std::string();
-  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (!fd.valid()) {
-    if (errno == ENOENT || errno == ENOTDIR) return std::string();
-    return failed(errno);
-  }
-  std::string text(kFileBytesMax + 1, '\0');
-  size_t size = 0;
-  while (size < text.size()) {
-    const ssize_t got = ::read(fd.get(), text.data() + size, text.size() - size);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return failed(errno);
-    if (got == 0) break;
-    size += static_cast<size_t>(got);
-  }
-  if (size > kFileBytesMax) return failed(EFBIG);
-  text.resize(size);
+  absl::StatusOr<std::string> text = ReadSmallFile(path, kFileBytesMax);
+  if (absl::IsNotFound(text.status())) return std::string();
   return text;
 }
 
@@ -89,6 +67,15 @@ absl::StatusOr<SharedProfile> SharedProfile::Load(const Paths& paths, const std:
   const std::string section = "profile " + name;
   profile.Parse(config, section, name == "default" ? name : section);
   return profile;
+}
+
+absl::StatusOr<SharedProfile> SharedProfile::LoadSsoSession(const Paths& paths,
+                                                            const std::string& name) {
+  SharedProfile session;
+  ASSIGN_OR_RETURN(const std::string config, ReadFile(paths.config));
+  const std::string section = "sso-session " + name;
+  session.Parse(config, section, section);
+  return session;
 }
 
 void SharedProfile::Parse(std::string_view text, std::string_view section,

@@ -30,7 +30,10 @@ class SharedProfile {
   // Reads both files; what the credentials file says wins.
   static absl::StatusOr<SharedProfile> Load(const Paths& paths, const std::string& name);
 
-  // Whether either file has the profile.
+  // The [sso-session `name`] of the config file.
+  static absl::StatusOr<SharedProfile> LoadSsoSession(const Paths& paths, const std::string& name);
+
+  // Whether either file has it.
   [[nodiscard]] bool exists() const noexcept { return exists_; }
   // A setting; empty when it is not there. `key` in lower case.
   [[nodiscard]] std::string Get(std::string_view key) const;

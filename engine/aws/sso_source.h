@@ -22,6 +22,8 @@ struct SsoSettings {
   std::string account_id;
   std::string role_name;
   std::string profile;  // for messages and for the portal's endpoint; may be empty
+
+  friend bool operator==(const SsoSettings&, const SsoSettings&) = default;
 };
 
 std::unique_ptr<CredentialsSource> MakeSsoSource(IoLoop* loop, SsoSettings settings,

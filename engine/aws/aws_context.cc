@@ -1,0 +1,238 @@
+// Tested by tests/unit/engine/aws/aws_context_test.cc.
+#include "engine/aws/aws_context.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <future>
+#include <list>
+#include <map>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "engine/aws/credential_chain.h"
+#include "engine/aws/imds_client.h"
+#include "engine/aws/region_finder.h"
+#include "engine/aws/renewing_provider.h"
+#include "engine/aws/role_source.h"
+#include "engine/base/aws_region.h"
+#include "engine/base/mutex.h"
+
+namespace mobula {
+namespace {
+
+constexpr Duration kHostFactsTimeout = std::chrono::seconds(5);
+
+std::string NameOf(const AwsIdentity& identity) {
+  if (!identity.roles.empty()) return identity.roles.back().role_arn;
+  if (!identity.profile.empty()) return fmt::format("profile {}", identity.profile);
+  return "default";
+}
+
+// An answer that is awaited in other threads; there is one even when nobody comes to give it.
+class RegionAnswer {
+ public:
+  using Region = absl::StatusOr<std::string>;
+
+  RegionAnswer() = default;
+  ~RegionAnswer() {
+    if (!given_) promise_.set_value(absl::CancelledError("the search for the AWS region ended"));
+  }
+  RegionAnswer(const RegionAnswer&) = delete;
+  RegionAnswer& operator=(const RegionAnswer&) = delete;
+
+  std::shared_future<Region> future() { return promise_.get_future().share(); }
+  void Give(const Region& region) {
+    given_ = true;
+    promise_.set_value(region);
+  }
+
+ private:
+  std::promise<Region> promise_;
+  bool given_ = false;
+};
+
+}  // namespace
+
+class AwsContext::Impl : public std::enable_shared_from_this<Impl> {
+ public:
+  Impl(IoLoop* io_loop, Log* the_log, Options the_options)
+      : loop(io_loop),
+        log(the_log),
+        options(std::move(the_options)),
+        imds(std::make_shared<ImdsClient>(loop, options.environment)) {}
+
+  void Close() {
+    const MutexLock lock(&mutex_);
+    for (const Entry& entry : identities_) entry.provider->Close();
+  }
+
+  std::shared_ptr<CredentialsProvider> Credentials(const AwsIdentity& identity) {
+    const MutexLock lock(&mutex_);
+    return Find(identity);
+  }
+
+  std::vector<AwsIdentityState> identities() const {
+    const MutexLock lock(&mutex_);
+    std::vector<AwsIdentityState> states;
+    states.reserve(identities_.size());
+    for (const Entry& entry : identities_) states.push_back(entry.provider->state());
+    return states;
+  }
+
+  absl::StatusOr<std::string> FindRegion(const std::string& profile, Time deadline) {
+    std::shared_future<Region> region;
+    {
+      const MutexLock lock(&mutex_);
+      const auto found = regions_.find(profile);
+      if (found != regions_.end()) {
+        region = found->second;
+      } else {
+        const auto answer = std::make_shared<RegionAnswer>();
+        region = answer->future();
+        regions_.emplace(profile, region);
+        loop->Post([weak = weak_from_this(), profile, deadline, answer] {
+          if (const auto self = weak.lock()) self->BeginFindRegion(profile, deadline, answer);
+        });
+      }
+    }
+    if (region.wait_until(deadline) == std::future_status::ready) return region.get();
+    return absl::DeadlineExceededError("the AWS region was not found in time");
+  }
+
+  void FindHostFacts(std::function<void(HostFacts)> done);
+
+  IoLoop* const loop;
+  Log* const log;
+  const Options options;
+  const std::shared_ptr<ImdsClient> imds;
+
+ private:
+  using Region = RegionAnswer::Region;
+
+  struct Entry {
+    AwsIdentity identity;
+    std::shared_ptr<RenewingProvider> provider;
+  };
+
+  std::shared_ptr<RenewingProvider> Find(const AwsIdentity& identity)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    for (const Entry& entry : identities_) {
+      if (entry.identity == identity) return entry.provider;
+    }
+    const StsSettings sts{identity.region, identity.sts, options.environment, options.user_agent,
+                          log};
+    std::unique_ptr<CredentialsSource> source;
+    if (identity.roles.empty()) {
+      source = MakeCredentialChain(loop, identity.profile, imds, sts);
+    } else {
+      AwsIdentity base = identity;
+      base.roles.pop_back();
+      source = MakeRoleSource(loop, Find(base), identity.roles.back(), sts);
+    }
+    auto provider = RenewingProvider::Start(loop, std::move(source), UniqueName(identity), log);
+    identities_.push_back({identity, provider});
+    return provider;
+  }
+
+  // Metrics and log tell identities apart by name alone.
+  std::string UniqueName(const AwsIdentity& identity) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const auto taken = [this](const std::string& name) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+      return std::any_of(identities_.begin(), identities_.end(),
+                         [&](const Entry& entry) { return entry.provider->name() == name; });
+    };
+    const std::string name = NameOf(identity);
+    std::string unique = name;
+    if (taken(unique) && !identity.region.empty()) {
+      unique = fmt::format("{} in {}", name, identity.region);
+    }
+    for (int i = 2; taken(unique); ++i) unique = fmt::format("{} #{}", name, i);
+    return unique;
+  }
+
+  void BeginFindRegion(const std::string& profile, Time deadline,
+                       const std::shared_ptr<RegionAnswer>& answer) {
+    RegionFinder::Options find;
+    find.profile = profile;
+    find.environment = options.environment;
+    find.imds = imds;
+    find.metadata = options.metadata;
+    const auto finder = finders_.emplace(finders_.end(), loop, std::move(find));
+    finder->Find(deadline, [this, finder, profile, answer](const Region& region) {
+      if (!region.ok()) {
+        // Not kept: the next who asks may be luckier.
+        const MutexLock lock(&mutex_);
+        regions_.erase(profile);
+      }
+      answer->Give(region);
+      // Not inside its own callback.
+      loop->Post([weak = weak_from_this(), finder] {
+        if (const auto self = weak.lock()) self->finders_.erase(finder);
+      });
+    });
+  }
+
+  mutable Mutex mutex_;
+  std::vector<Entry> identities_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, std::shared_future<Region>> regions_ ABSL_GUARDED_BY(mutex_);  // by profile
+  std::list<RegionFinder> finders_;  // under way; the loop's thread
+};
+
+void AwsContext::Impl::FindHostFacts(std::function<void(HostFacts)> done) {
+  struct Search {
+    HostFacts facts;
+    int open = 1;
+    std::function<void(HostFacts)> done;
+    void Close() {
+      if (--open == 0) done(std::move(facts));
+    }
+  };
+  const auto search = std::make_shared<Search>();
+  search->done = std::move(done);
+  search->facts.hostname = options.environment("AWS_HOSTNAME").value_or("");
+  search->facts.instance_id = options.environment("AWS_INSTANCE_ID").value_or("");
+  loop->Post([weak = weak_from_this(), search] {
+    const auto self = weak.lock();
+    if (self == nullptr) return;
+    const Time deadline = std::chrono::steady_clock::now() + kHostFactsTimeout;
+    const auto ask = [&](const char* path, std::string HostFacts::*fact) {
+      if (!(search->facts.*fact).empty() || !self->options.metadata) return;
+      ++search->open;
+      self->imds->Get(path, deadline, [search, fact](absl::StatusOr<std::string> text) {
+        if (text.ok()) search->facts.*fact = *std::move(text);
+        search->Close();
+      });
+    };
+    ask("/latest/meta-data/hostname", &HostFacts::hostname);
+    ask("/latest/meta-data/instance-id", &HostFacts::instance_id);
+    search->Close();
+  });
+}
+
+AwsContext::AwsContext(IoLoop* loop, Log* log, Options options)
+    : impl_(std::make_shared<Impl>(loop, log, std::move(options))) {}
+
+AwsContext::~AwsContext() { impl_->Close(); }
+
+std::shared_ptr<CredentialsProvider> AwsContext::Credentials(const AwsIdentity& identity) {
+  return impl_->Credentials(identity);
+}
+
+absl::StatusOr<std::string> AwsContext::FindRegion(const std::string& configured,
+                                                   const std::string& profile, Time deadline) {
+  if (configured.empty()) return impl_->FindRegion(profile, deadline);
+  if (IsAwsRegion(configured)) return configured;
+  return absl::InvalidArgumentError(fmt::format("\"{}\" is no AWS region", configured));
+}
+
+void AwsContext::FindHostFacts(std::function<void(HostFacts)> done) {
+  impl_->FindHostFacts(std::move(done));
+}
+
+std::vector<AwsIdentityState> AwsContext::identities() const { return impl_->identities(); }
+const Environment& AwsContext::environment() const { return impl_->options.environment; }
+const std::string& AwsContext::user_agent() const { return impl_->options.user_agent; }
+Log* AwsContext::log() const { return impl_->log; }
+IoLoop* AwsContext::loop() const { return impl_->loop; }
+
+}  // namespace mobula
