@@ -9,8 +9,8 @@ die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 # Begins the log anew, unless a calling script has begun it already.
 open_log() {
   mkdir -p "$ROOT/build"
-  [ "${MOBULA_LOG_OPEN:-}" = 1 ] || : > "$LOG"
-  export MOBULA_LOG_OPEN=1
+  [ "${MOBULA_TOOLS_LOG_OPEN:-}" = 1 ] || : > "$LOG"
+  export MOBULA_TOOLS_LOG_OPEN=1
 }
 
 # logged WHAT COMMAND...: runs quietly; a failure shows the last lines, says where the rest is, and ends the script.

@@ -111,8 +111,12 @@ struct RouteConfig {
 };
 
 // --- the rest ------------------------------------------------------------------------------------------
+enum class BufferFit : uint8_t { kRefuse, kShrink };
+
 struct BufferConfig {
   uint64_t memory = 0;  // bytes; 0 = from the cgroup limit (design.md section 2)
+  // What to do when the memory plan passes the cgroup's limit: refuse to start, or take less and say so.
+  BufferFit fit = BufferFit::kRefuse;
 };
 
 struct BatchConfig {

@@ -15,54 +15,19 @@
 
 #include "engine/base/status_macros.h"
 #include "engine/base/unique_fd.h"
+#include "engine/config/did_you_mean.h"
+#include "engine/config/effective.h"
 #include "engine/config/options.h"
 #include "engine/config/references.h"
 #include "engine/config/shown.h"
-#include "engine/config/yaml_tree.h"
+#include "engine/config/values.h"
 #include "fmt/format.h"
 
 namespace mobula {
 namespace {
 
-constexpr size_t kFileBytesMax = size_t{1} << 20;
 constexpr size_t kMistakesMax = 50;
-constexpr size_t kBackendsMax = 64;
-constexpr size_t kRoutesMax = 256;
-
-bool StartsWith(std::string_view text, std::string_view start) {
-  return text.substr(0, start.size()) == start;
-}
-
-// Insertions, deletions and replacements that turn `a` into `b`.
-size_t EditDistance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = std::exchange(row[0], i);
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
-    }
-  }
-  return row[b.size()];
-}
-
-// ` (did you mean "engine"?)`, or nothing when no candidate is near.
-std::string DidYouMean(std::string_view word, const std::vector<std::string>& candidates) {
-  constexpr size_t kWordBytesMax = 64;
-  if (word.size() > kWordBytesMax) return "";
-  std::string_view nearest;
-  size_t best = word.size() / 3 + 2;
-  for (const std::string& candidate : candidates) {
-    const size_t distance = EditDistance(word, candidate);
-    if (distance < best) {
-      best = distance;
-      nearest = candidate;
-    }
-  }
-  return nearest.empty() ? "" : fmt::format(" (did you mean \"{}\"?)", nearest);
-}
+constexpr std::string_view kSetFlag = "--set";
 
 // What other parsers say may quote from the file.
 std::string MessageOf(const absl::Status& status) {
@@ -88,49 +53,12 @@ std::string_view KindName(const YamlNode& node) {
   return "";
 }
 
-// --- patterns: paths of the table, with `*` for a backend's name and `[]` for an item
-// ---------------------
-
-bool Applies(const Option& option, const OptionTarget& target) {
-  return option.backend_type.empty() ||
-         (target.backend != nullptr && target.backend->type() == option.backend_type);
-}
-
-const Option* FindOption(std::string_view pattern, const OptionTarget& target) {
-  for (const Option& option : Options()) {
-    if (option.path == pattern && Applies(option, target)) return &option;
-  }
-  return nullptr;
-}
-
-bool AnyStartsWith(const std::string& start) {
-  return std::any_of(Options().begin(), Options().end(),
-                     [&](const Option& option) { return StartsWith(option.path, start); });
-}
-
-std::string Below(const std::string& path, std::string_view key) {
-  return path.empty() ? std::string(key) : fmt::format("{}.{}", path, key);
-}
-
-// The keys a map at `pattern` may have.
-std::vector<std::string> KeysOf(const std::string& pattern, const OptionTarget& target) {
-  const std::string start = Below(pattern, "");
-  std::vector<std::string> keys;
-  for (const Option& option : Options()) {
-    if (!StartsWith(option.path, start) || !Applies(option, target)) continue;
-    const std::string_view rest = option.path.substr(start.size());
-    std::string key(rest.substr(0, rest.find_first_of(".[")));
-    if (std::find(keys.begin(), keys.end(), key) == keys.end()) keys.push_back(std::move(key));
-  }
-  return keys;
-}
-
-// --- reading
-// ----------------------------------------------------------------------------------------------
+// --- reading ---
 
 // A value that names a backend, kept until all backends are known.
 struct NamedBackend {
   const YamlNode* node;
+  const Option* option;
   std::string path;
   std::string name;
 };
@@ -140,10 +68,16 @@ class Reader {
   Reader(std::string_view name, Environment environment)
       : name_(name), environment_(std::move(environment)) {}
 
-  absl::StatusOr<Config> Read(const YamlNode& root) {
-    OptionTarget target{&config_};
-    ReadMap(root, "", "", target);
+  // `mistakes` are those already found in the environment.
+  absl::StatusOr<Config> Read(const YamlNode& root, const std::vector<std::string>& mistakes) {
+    for (const std::string& text : mistakes) {
+      AddMistake({YamlNode::Source::kEnvironment, 0, 0, text});
+    }
+    backend_names_ = BackendNames(root);
+    ReadMap(root, "", "", OptionTarget{&config_});
     CheckBackends(root);
+    CheckFiles(root);
+    CheckNames(root);
     CheckRoutes(root);
     if (mistakes_.empty()) return std::move(config_);
     return absl::InvalidArgumentError(Told());
@@ -151,28 +85,39 @@ class Reader {
 
  private:
   struct Mistake {
-    bool from_flag;
+    YamlNode::Source source;
     int line;
     int column;
     std::string text;
   };
 
-  std::string Place(const YamlNode& node, bool at_key) const {
-    if (node.from_flag) return "--set ";
+  [[nodiscard]] std::string Place(const YamlNode& node, bool at_key) const {
+    switch (node.source) {
+      case YamlNode::Source::kEnvironment:
+        return fmt::format("environment {}: ", node.origin);
+      case YamlNode::Source::kFlag:
+        return node.origin == kSetFlag ? fmt::format("{} ", kSetFlag) : "--";
+      case YamlNode::Source::kText:
+        break;
+    }
     if (node.line == 0) return name_ + ": ";
     return fmt::format("{}:{}:{}: ", name_, at_key ? node.key_line : node.line,
                        at_key ? node.key_column : node.column);
   }
 
-  void Add(const YamlNode& node, const std::string& path, std::string_view what, bool at_key) {
-    if (mistakes_.size() >= kMistakesMax) {
+  void AddMistake(Mistake mistake) {
+    if (mistakes_.size() < kMistakesMax) {
+      mistakes_.push_back(std::move(mistake));
+    } else {
       ++mistakes_untold_;
-      return;
     }
+  }
+
+  void Add(const YamlNode& node, const std::string& path, std::string_view what, bool at_key) {
     const std::string where = path.empty() ? "" : path + ": ";
-    mistakes_.push_back({node.from_flag, at_key ? node.key_line : node.line,
-                         at_key ? node.key_column : node.column,
-                         fmt::format("{}{}{}", Place(node, at_key), where, what)});
+    AddMistake({node.source, at_key ? node.key_line : node.line,
+                at_key ? node.key_column : node.column,
+                fmt::format("{}{}{}", Place(node, at_key), where, what)});
   }
   void AddAtValue(const YamlNode& node, const std::string& path, std::string_view what) {
     Add(node, path, what, false);
@@ -187,7 +132,7 @@ class Reader {
 
   std::string Told() {
     std::stable_sort(mistakes_.begin(), mistakes_.end(), [](const Mistake& a, const Mistake& b) {
-      return std::tie(a.from_flag, a.line, a.column) < std::tie(b.from_flag, b.line, b.column);
+      return std::tie(a.source, a.line, a.column) < std::tie(b.source, b.line, b.column);
     });
     std::string out;
     for (const Mistake& mistake : mistakes_) {
@@ -198,16 +143,21 @@ class Reader {
     return out;
   }
 
+  static std::string_view TypeOf(const OptionTarget& target) {
+    return target.backend == nullptr ? "" : target.backend->type();
+  }
+
   void ReadNode(const YamlNode& node, const std::string& pattern, const std::string& path,
                 const OptionTarget& target) {
-    if (const Option* option = FindOption(pattern, target)) {
+    const Collection* const collection = FindCollection(pattern, TypeOf(target));
+    if (const Option* option = FindOption(pattern, TypeOf(target))) {
       ReadOption(node, *option, path, target);
-    } else if (AnyStartsWith(pattern + "[]")) {
-      ReadRoutes(node, path);
-    } else if (AnyStartsWith(pattern + ".*")) {
-      ReadBackends(node, path);
-    } else {
+    } else if (collection == nullptr) {
       ReadMap(node, pattern, path, target);
+    } else if (collection->is_list()) {
+      ReadList(node, *collection, path, target);
+    } else {
+      ReadNamed(node, *collection, path, target);
     }
   }
 
@@ -220,8 +170,13 @@ class Reader {
 
   void ReadMap(const YamlNode& node, const std::string& pattern, const std::string& path,
                const OptionTarget& target) {
-    const std::vector<std::string> keys = KeysOf(pattern, target);
-    if (!IsMap(node, path, fmt::format("a map with {}", OneOf(keys)))) return;
+    const Option* const decider = DeciderOf(pattern);
+    const std::string expected =
+        decider != nullptr ? fmt::format("a map with a {}", LastWord(decider->path))
+                           : fmt::format("a map with {}", OneOf(KeysOf(pattern, TypeOf(target))));
+    if (!IsMap(node, path, expected)) return;
+    if (decider != nullptr && !ReadDecider(node, *decider, path, target)) return;
+    const std::vector<std::string> keys = KeysOf(pattern, TypeOf(target));
     std::map<std::string, int> seen;
     for (const YamlNode& child : node.children) {
       const std::string child_path = Below(path, Shown(child.key));
@@ -231,17 +186,51 @@ class Reader {
         continue;
       }
       const std::string child_pattern = Below(pattern, child.key);
-      // Read before its neighbours: it decides which they may be.
-      if (child_pattern == "backends.*.type") continue;
+      if (decider != nullptr && child_pattern == decider->path) continue;
+      const std::string_view needs = NeedsOf(child_pattern, TypeOf(target));
+      if (!needs.empty() && node.Find(needs) == nullptr) {
+        AddAtKey(child, child_path, fmt::format("means nothing without {}", needs));
+      }
       ReadNode(child, child_pattern, child_path, target);
     }
-    for (const Option& option : Options()) {
-      if (!option.required || !Applies(option, target)) continue;
-      const std::string_view key = option.path.substr(option.path.rfind('.') + 1);
-      if (option.path == Below(pattern, key) && seen.count(std::string(key)) == 0) {
-        AddAtValue(node, Below(path, key), Missing(option));
+    for (const std::string& key : keys) {
+      const Option* option = FindOption(Below(pattern, key), TypeOf(target));
+      if (option != nullptr && option->required && seen.count(key) == 0) {
+        AddAtValue(node, Below(path, key), Missing(*option));
       }
     }
+  }
+
+  static std::string_view LastWord(std::string_view path) {
+    return path.substr(path.rfind('.') + 1);
+  }
+
+  // The option of a map at `pattern` that must be read before its neighbours.
+  static const Option* DeciderOf(const std::string& pattern) {
+    for (const Option& option : Options()) {
+      if (option.decides && option.path == Below(pattern, LastWord(option.path))) return &option;
+    }
+    return nullptr;
+  }
+
+  static std::string_view NeedsOf(const std::string& pattern, std::string_view backend_type) {
+    if (const Option* option = FindOption(pattern, backend_type)) return option->needs;
+    const Collection* const collection = FindCollection(pattern, backend_type);
+    return collection == nullptr ? "" : collection->needs;
+  }
+
+  // False: what else stands there cannot be judged.
+  bool ReadDecider(const YamlNode& node, const Option& option, const std::string& path,
+                   const OptionTarget& target) {
+    const std::string_view key = LastWord(option.path);
+    const YamlNode* const child = node.Find(key);
+    const size_t mistakes = mistakes_.size();
+    if (child == nullptr) {
+      AddAtValue(node, Below(path, key), Missing(option));
+    } else {
+      ReadOption(*child, option, Below(path, key), target);
+    }
+    return mistakes_.size() == mistakes && child != nullptr;
   }
 
   static std::string Missing(const Option& option) {
@@ -261,7 +250,7 @@ class Reader {
                      const std::vector<std::string>& keys) {
     const std::string child_pattern = Below(pattern, child.key);
     for (const Option& option : Options()) {
-      if (option.path == child_pattern || StartsWith(option.path, child_pattern + ".")) {
+      if (IsAtOrBelow(option.path, child_pattern)) {
         AddAtKey(child, path,
                  fmt::format("only a backend of type {} has this key", option.backend_type));
         return;
@@ -273,62 +262,49 @@ class Reader {
         near.empty() ? fmt::format("unknown key: expected {}", OneOf(keys)) : "unknown key" + near);
   }
 
-  void ReadBackends(const YamlNode& node, const std::string& path) {
-    if (!IsMap(node, path, "a map of backends by name")) return;
+  static bool IsAtOrBelow(const std::string& path, const std::string& start) {
+    return path.compare(0, start.size(), start) == 0 &&
+           (path.size() == start.size() || path[start.size()] == '.' || path[start.size()] == '[');
+  }
+
+  // A map whose keys the user chooses.
+  void ReadNamed(const YamlNode& node, const Collection& collection, const std::string& path,
+                 const OptionTarget& target) {
+    if (!IsMap(node, path, collection.expectation)) return;
     std::map<std::string, int> seen;
     for (const YamlNode& child : node.children) {
       const std::string child_path = Below(path, Shown(child.key));
       if (!IsFirst(child, child_path, &seen)) continue;
-      constexpr std::string_view kLetters = "abcdefghijklmnopqrstuvwxyz0123456789_-";
-      if (child.key.empty() || child.key.size() > 63 ||
-          child.key.find_first_not_of(kLetters) != child.key.npos) {
-        AddAtKey(child, child_path, "a backend's name is 1 to 63 of a-z, 0-9, _ and -");
+      if (!collection.is_name(child.key)) {
+        AddAtKey(child, child_path, collection.name_rule);
         continue;
       }
-      if (backend_names_.size() >= kBackendsMax) {
-        AddAtKey(child, child_path, fmt::format("more than {} backends", kBackendsMax));
+      if (seen.size() > collection.max) {
+        AddAtKey(child, child_path, TooMany(collection));
         return;
       }
-      backend_names_.push_back(child.key);
-      ReadBackend(child, child_path);
+      ReadNode(child, collection.path, child_path, collection.enter(target, child.key));
     }
   }
 
-  void ReadBackend(const YamlNode& node, const std::string& path) {
-    BackendConfig backend;
-    backend.name = node.key;
-    const OptionTarget target{&config_, &backend};
-    const YamlNode* type = node.kind == YamlNode::Kind::kMap ? node.Find("type") : nullptr;
-    if (node.kind != YamlNode::Kind::kMap && node.kind != YamlNode::Kind::kNull) {
-      AddAtValue(node, path, fmt::format("{}: expected a map with a type", KindName(node)));
-    } else if (type == nullptr) {
-      const Option* option = FindOption("backends.*.type", target);
-      AddAtValue(node, Below(path, "type"), Missing(*option));
-    } else {
-      const size_t mistakes = mistakes_.size();
-      ReadNode(*type, "backends.*.type", Below(path, "type"), target);
-      if (mistakes_.size() > mistakes) return;
-      ReadMap(node, "backends.*", path, target);
-      config_.backends.push_back(std::move(backend));
-    }
-  }
-
-  void ReadRoutes(const YamlNode& node, const std::string& path) {
+  void ReadList(const YamlNode& node, const Collection& collection, const std::string& path,
+                const OptionTarget& target) {
     if (node.kind == YamlNode::Kind::kNull) return;
     if (node.kind != YamlNode::Kind::kList) {
-      AddAtValue(node, path, fmt::format("{}: expected a list of routes", KindName(node)));
-      return;
+      AddAtValue(node, path,
+                 fmt::format("{}: expected {}", KindName(node), collection.expectation));
+    } else if (node.children.size() > collection.max) {
+      AddAtValue(node, path, TooMany(collection));
+    } else {
+      for (size_t i = 0; i < node.children.size(); ++i) {
+        ReadNode(node.children[i], collection.path, fmt::format("{}[{}]", path, i),
+                 collection.enter(target, ""));
+      }
     }
-    if (node.children.size() > kRoutesMax) {
-      AddAtValue(node, path, fmt::format("more than {} routes", kRoutesMax));
-      return;
-    }
-    for (size_t i = 0; i < node.children.size(); ++i) {
-      RouteConfig route;
-      ReadMap(node.children[i], "routes[]", fmt::format("{}[{}]", path, i),
-              OptionTarget{&config_, nullptr, &route});
-      config_.routes.push_back(std::move(route));
-    }
+  }
+
+  static std::string TooMany(const Collection& collection) {
+    return fmt::format("more than {} {}", collection.max, collection.noun);
   }
 
   void ReadOption(const YamlNode& node, const Option& option, const std::string& path,
@@ -359,8 +335,9 @@ class Reader {
   void ReadValue(const YamlNode& node, const Option& option, const std::string& path,
                  const OptionTarget& target) {
     // `null` is a backend's type, and may be its name, before it is YAML's word for nothing.
-    const bool word =
-        option.kind == OptionKind::kChoice || option.kind == OptionKind::kBackendNames;
+    const bool names =
+        option.kind == OptionKind::kBackendName || option.kind == OptionKind::kBackendNames;
+    const bool word = names || option.kind == OptionKind::kChoice;
     const bool spelled = node.kind == YamlNode::Kind::kNull && word && !node.text.empty();
     if (node.kind != YamlNode::Kind::kScalar && !spelled) {
       AddAtValue(node, path, fmt::format("{}: expected {}", KindName(node), Expectation(option)));
@@ -371,7 +348,7 @@ class Reader {
       AddAtValue(node, path, MessageOf(text.status()));
       return;
     }
-    if (option.kind == OptionKind::kBackendNames) named_.push_back({&node, path, *text});
+    if (names) named_.push_back({&node, &option, path, *text});
     const absl::Status status = option.set(target, *text);
     if (!status.ok()) AddAtValue(node, path, WhatIsWrong(node, option, status));
   }
@@ -382,55 +359,99 @@ class Reader {
     if (HasReference(node.text)) {
       return fmt::format("{}: what it stands for is not {}", Shown(node.text), Expectation(option));
     }
-    if (!status.message().empty()) {
-      return fmt::format("\"{}\": {}", Shown(node.text), MessageOf(status));
-    }
+    if (option.secret) return fmt::format("expected {}", Expectation(option));
+    const std::string text =
+        Shown(option.kind == OptionKind::kUrl ? HidePassword(node.text) : node.text);
+    if (!status.message().empty()) return fmt::format("\"{}\": {}", text, MessageOf(status));
     std::string near;
     if (option.kind == OptionKind::kChoice) {
       near = DidYouMean(node.text, {option.words.begin(), option.words.end()});
     }
-    return fmt::format("\"{}\": expected {}{}", Shown(node.text), Expectation(option), near);
+    return fmt::format("\"{}\": expected {}{}", text, Expectation(option), near);
   }
 
   // --- what no single option can see ---
 
   void CheckBackends(const YamlNode& root) {
-    const YamlNode* backends = root.Find("backends");
+    const YamlNode* const backends = root.Find("backends");
     if (backend_names_.empty() && mistakes_.empty()) {
-      AddAtValue(backends != nullptr ? *backends : root, "backends", "at least one is needed");
+      AddAtValue(backends != nullptr ? *backends : root, "backends",
+                 "at least one is needed, such as --backends.out.type=xray or "
+                 "MOBULA_BACKENDS_OUT_TYPE=xray");
     }
+    for (const BackendConfig& backend : config_.backends) {
+      const auto* xray = std::get_if<XrayBackendConfig>(&backend.settings);
+      if (xray == nullptr || xray->via.empty()) continue;
+      const std::string path = "backends." + backend.name;
+      const YamlNode& node = *backends->Find(backend.name);
+      CheckChained(node, path, xray->role);
+      // The first of them is assumed by whoever we are.
+      for (size_t i = 1; i < xray->via.size(); ++i) {
+        CheckChained(node.Find("via")->children[i], fmt::format("{}.via[{}]", path, i),
+                     xray->via[i]);
+      }
+    }
+  }
+
+  void CheckChained(const YamlNode& node, const std::string& path, const AwsRole& role) {
+    const YamlNode* const duration = node.Find("duration");
+    if (duration != nullptr && role.duration > std::chrono::hours(1)) {
+      AddAtValue(*duration, path + ".duration", "a role assumed by a role gets at most 1h");
+    }
+  }
+
+  // Two writers of one file would spoil it for each other.
+  void CheckFiles(const YamlNode& root) {
     std::map<std::string, std::string> files;
-    if (!config_.dead_letter.path.empty()) files[config_.dead_letter.path] = "dead_letter.path";
+    const auto add = [&](const std::string& file, const YamlNode* map, const std::string& path) {
+      if (file.empty()) return;
+      const auto [first, inserted] = files.emplace(file, path);
+      if (!inserted) {
+        AddAtValue(*map->Find("path"), path, fmt::format("the same file as {}", first->second));
+      }
+    };
+    const YamlNode* const receivers = root.Find("receivers");
+    add(config_.dead_letter.path, root.Find("dead_letter"), "dead_letter.path");
+    add(config_.log.path, root.Find("log"), "log.path");
+    add(config_.unix_socket.path, receivers == nullptr ? nullptr : receivers->Find("unix"),
+        "receivers.unix.path");
     for (const BackendConfig& backend : config_.backends) {
       const auto* file = std::get_if<FileBackendConfig>(&backend.settings);
-      if (file == nullptr || file->path.empty()) continue;
-      const std::string path = fmt::format("backends.{}", backend.name);
-      const YamlNode& node = *backends->Find(backend.name);
+      if (file == nullptr) continue;
+      const std::string path = "backends." + backend.name;
+      const YamlNode& node = *root.Find("backends")->Find(backend.name);
       if (file->path == "-" && file->rotate_size > 0) {
-        AddAtValue(*node.Find("rotate"), path + ".rotate", "standard output cannot be rotated");
+        AddAtValue(*node.Find("rotate")->Find("size"), path + ".rotate.size",
+                   "standard output cannot be rotated");
       }
-      const auto [first, inserted] = files.emplace(file->path, path + ".path");
-      if (!inserted) {
-        AddAtValue(*node.Find("path"), path + ".path",
-                   fmt::format("the same file as {}", first->second));
+      add(file->path, &node, path + ".path");
+    }
+  }
+
+  // Every backend that is named must be there.
+  void CheckNames(const YamlNode& root) {
+    for (const NamedBackend& named : named_) {
+      const bool hidden = HasReference(named.node->text);
+      const auto backend =
+          std::find_if(config_.backends.begin(), config_.backends.end(),
+                       [&](const BackendConfig& b) { return b.name == named.name; });
+      if (std::find(backend_names_.begin(), backend_names_.end(), named.name) ==
+          backend_names_.end()) {
+        AddAtValue(*named.node, named.path,
+                   hidden ? Shown(named.node->text) + ": what it stands for is no backend"
+                          : fmt::format("no backend is named \"{}\"{}", Shown(named.name),
+                                        DidYouMean(named.name, backend_names_)));
+      } else if (!named.option->named_type.empty() && backend != config_.backends.end() &&
+                 backend->type() != named.option->named_type &&
+                 root.Find("backends")->Find(named.name)->Find("type") != nullptr) {
+        AddAtValue(*named.node, named.path,
+                   fmt::format("\"{}\" is of type {}: expected {}", Shown(named.node->text),
+                               backend->type(), Expectation(*named.option)));
       }
     }
   }
 
   void CheckRoutes(const YamlNode& root) {
-    std::set<std::string> used;
-    for (const NamedBackend& named : named_) {
-      used.insert(named.name);
-      if (std::find(backend_names_.begin(), backend_names_.end(), named.name) !=
-          backend_names_.end()) {
-        continue;
-      }
-      const bool hidden = HasReference(named.node->text);
-      AddAtValue(*named.node, named.path,
-                 hidden ? Shown(named.node->text) + ": what it stands for is no backend"
-                        : fmt::format("no backend is named \"{}\"{}", Shown(named.name),
-                                      DidYouMean(named.name, backend_names_)));
-    }
     if (config_.routes.empty()) return;
     const YamlNode& routes = *root.Find("routes");
     for (size_t i = 0; i + 1 < config_.routes.size(); ++i) {
@@ -442,6 +463,10 @@ class Reader {
     if (std::none_of(config_.routes.begin(), config_.routes.end(),
                      [](const RouteConfig& route) { return route.when.empty(); })) {
       Warn(routes, "routes", "documents that match none of them are dropped, counted as filtered");
+    }
+    std::set<std::string> used;
+    for (const NamedBackend& named : named_) {
+      if (named.option->kind == OptionKind::kBackendNames) used.insert(named.name);
     }
     for (const std::string& name : backend_names_) {
       if (used.count(name) != 0) continue;
@@ -458,80 +483,67 @@ class Reader {
   size_t mistakes_untold_ = 0;
 };
 
-// --- --set
-// ------------------------------------------------------------------------------------------------
+// --- the doors ---
 
-void MarkAsFlag(YamlNode& node) {
-  node.from_flag = true;
-  for (YamlNode& child : node.children) MarkAsFlag(child);
-}
-
-// The path as the table has it: below `backends` the second word is a name.
-const Option* OptionAt(const std::vector<std::string>& words) {
-  std::string pattern;
-  for (size_t i = 0; i < words.size(); ++i) {
-    pattern = Below(pattern, i == 1 && words[0] == "backends" ? "*" : words[i]);
-  }
-  for (const Option& option : Options()) {
-    if (option.path == pattern) return &option;
-  }
-  return nullptr;
-}
-
-// The value of an option is taken as it stands, so that "-" and "[::1]:2000" need no second
-// quoting; maps and lists are YAML.
-absl::StatusOr<YamlNode> ParseSetValue(const std::vector<std::string>& words,
-                                       std::string_view value) {
-  if (OptionAt(words) == nullptr) return ParseYamlTree(value);
-  YamlNode node;
-  node.kind = YamlNode::Kind::kScalar;
-  node.text = value;
-  return node;
-}
-
-absl::Status ApplySet(YamlNode& root, std::string_view set) {
-  const size_t equals = set.find('=');
-  if (equals == set.npos || equals == 0) {
-    return absl::InvalidArgumentError(
-        fmt::format("--set {}: expected path=value, such as log.level=debug", Shown(set)));
-  }
-  const std::string path(set.substr(0, equals));
-  std::vector<std::string> words;
-  for (size_t begin = 0; begin <= path.size();) {
-    const size_t end = std::min(path.find('.', begin), path.size());
-    words.push_back(path.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  auto value = ParseSetValue(words, set.substr(equals + 1));
-  if (!value.ok()) {
-    return absl::InvalidArgumentError(
-        fmt::format("--set {}: {}", Shown(path), MessageOf(value.status())));
-  }
-  YamlNode* node = &root;
-  for (const std::string& word : words) {
-    if (node->kind != YamlNode::Kind::kMap) {
-      node->kind = YamlNode::Kind::kMap;
-      node->children.clear();
-    }
-    auto child = std::find_if(node->children.begin(), node->children.end(),
-                              [&](const YamlNode& c) { return c.key == word; });
-    if (child == node->children.end()) {
-      YamlNode made;
-      made.key = word;
-      made.from_flag = true;
-      child = node->children.insert(child, std::move(made));
-    }
-    node = &*child;
-  }
-  value->key = std::move(node->key);
-  *node = *std::move(value);
-  MarkAsFlag(*node);
-  return absl::OkStatus();
-}
-
-std::optional<std::string> ProcessEnvironment(std::string_view name) {
+std::optional<std::string> ProcessVariable(std::string_view name) {
   const char* value = std::getenv(std::string(name).c_str());
   return value == nullptr ? std::nullopt : std::optional<std::string>(value);
+}
+
+Variables ProcessVariables() {
+  Variables variables;
+  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+    const std::string_view text = *entry;
+    const size_t equals = text.find('=');
+    if (equals != text.npos)
+      variables.emplace_back(text.substr(0, equals), text.substr(equals + 1));
+  }
+  return variables;
+}
+
+Variables VariablesOf(const ConfigInput& input) {
+  if (input.variables) return input.variables();
+  return input.environment ? Variables() : ProcessVariables();
+}
+
+struct Parsed {
+  Config config;
+  YamlNode root;
+};
+
+absl::StatusOr<Parsed> Parse(std::string_view text, std::string_view name,
+                             const ConfigInput& input) {
+  if (text.size() > kConfigFileBytesMax) {
+    return absl::InvalidArgumentError(fmt::format("{}: larger than 1MiB", name));
+  }
+  absl::StatusOr<YamlNode> root = ParseYamlTree(text);
+  if (!root.ok()) {
+    return absl::InvalidArgumentError(fmt::format("{}:{}", name, MessageOf(root.status())));
+  }
+  // A variable may also be about a backend that only a flag makes.
+  YamlNode with_flags = *root;
+  for (const std::string& set : input.sets) RETURN_IF_ERROR(ApplySet(set, &with_flags));
+  const std::vector<std::string> mistakes =
+      ApplyEnvironment(VariablesOf(input), BackendNames(with_flags), &*root);
+  for (const std::string& set : input.sets) RETURN_IF_ERROR(ApplySet(set, &*root));
+  Reader reader(name, input.environment ? input.environment : ProcessVariable);
+  ASSIGN_OR_RETURN(Config config, reader.Read(*root, mistakes));
+  return Parsed{std::move(config), *std::move(root)};
+}
+
+// The text to read, and what it is called in messages.
+struct NamedText {
+  std::string text;
+  std::string name;
+};
+
+absl::StatusOr<NamedText> ReadInput(const ConfigInput& input) {
+  const std::string path = ConfigPath(input);
+  if (path.empty()) {
+    return NamedText{"", fmt::format("no configuration file (-c FILE, or {})", input.default_path)};
+  }
+  ASSIGN_OR_RETURN(std::string text, ReadConfigFile(path));
+  return NamedText{std::move(text), path == "-" ? "<stdin>" : path};
 }
 
 }  // namespace
@@ -547,7 +559,7 @@ absl::StatusOr<std::string> ReadConfigFile(const std::string& path) {
   }
   std::string text;
   std::array<char, 65536> block;
-  while (text.size() <= kFileBytesMax) {
+  while (text.size() <= kConfigFileBytesMax) {
     const ssize_t n = ::read(fd, block.data(), block.size());
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return absl::ErrnoToStatus(errno, fmt::format("{}: cannot be read", path));
@@ -557,23 +569,31 @@ absl::StatusOr<std::string> ReadConfigFile(const std::string& path) {
   return text;
 }
 
+std::string ConfigPath(const ConfigInput& input) {
+  if (!input.path.empty()) return input.path;
+  return ::access(input.default_path.c_str(), F_OK) == 0 ? input.default_path : "";
+}
+
 absl::StatusOr<Config> ParseConfig(std::string_view text, std::string_view name,
                                    const ConfigInput& input) {
-  if (text.size() > kFileBytesMax) {
-    return absl::InvalidArgumentError(fmt::format("{}: larger than 1MiB", name));
-  }
-  absl::StatusOr<YamlNode> root = ParseYamlTree(text);
-  if (!root.ok()) {
-    return absl::InvalidArgumentError(fmt::format("{}:{}", name, MessageOf(root.status())));
-  }
-  for (const std::string& set : input.sets) RETURN_IF_ERROR(ApplySet(*root, set));
-  Reader reader(name, input.environment ? input.environment : ProcessEnvironment);
-  return reader.Read(*root);
+  ASSIGN_OR_RETURN(Parsed parsed, Parse(text, name, input));
+  return std::move(parsed.config);
 }
 
 absl::StatusOr<Config> LoadConfig(const ConfigInput& input) {
-  ASSIGN_OR_RETURN(const std::string text, ReadConfigFile(input.path));
-  return ParseConfig(text, input.path == "-" ? "<stdin>" : input.path, input);
+  ASSIGN_OR_RETURN(const NamedText from, ReadInput(input));
+  return ParseConfig(from.text, from.name, input);
+}
+
+absl::StatusOr<YamlNode> ParseEffective(std::string_view text, std::string_view name,
+                                        const ConfigInput& input) {
+  ASSIGN_OR_RETURN(const Parsed parsed, Parse(text, name, input));
+  return EffectiveTree(parsed.root, parsed.config, name);
+}
+
+absl::StatusOr<YamlNode> LoadEffective(const ConfigInput& input) {
+  ASSIGN_OR_RETURN(const NamedText from, ReadInput(input));
+  return ParseEffective(from.text, from.name, input);
 }
 
 }  // namespace mobula

@@ -4,8 +4,10 @@
 #include "engine/config/options.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "engine/base/aws_region.h"
 #include "engine/config/values.h"
 #include "engine/filter/filter.h"
@@ -30,7 +32,17 @@ struct Range {
   uint64_t max;
 };
 
+// How text of a certain form is told to people, and as a regular expression to machines.
+struct TextForm {
+  std::string_view told;
+  std::string_view pattern;
+};
+
 absl::Status Unexpected() { return absl::InvalidArgumentError(""); }
+
+bool StartsWith(std::string_view text, std::string_view start) {
+  return text.substr(0, start.size()) == start;
+}
 
 template <class T>
 const T* FindWord(const Words<T>& words, std::string_view text) {
@@ -55,7 +67,8 @@ auto DefaultOf(std::string_view backend_type, Get get) {
   BackendConfig backend;
   if (backend_type == "file") backend.settings = FileBackendConfig();
   RouteConfig route;
-  return get(OptionTarget{&config, &backend, &route});
+  AwsRole role;
+  return get(OptionTarget{&config, &backend, &route, &role});
 }
 
 Option Row(std::string_view path, std::string_view backend_type, OptionKind kind,
@@ -168,6 +181,15 @@ Option Checked(Option row, Get get, bool (*check)(std::string_view)) {
 }
 
 template <class Get>
+Option Form(std::string_view path, std::string_view type, Get get, bool (*check)(std::string_view),
+            TextForm form, std::string_view help) {
+  Option row = Row(path, type, OptionKind::kForm, help);
+  row.form = form.told;
+  row.pattern = form.pattern;
+  return Checked(std::move(row), get, check);
+}
+
+template <class Get>
 Option Address(std::string_view path, Get get, std::vector<std::string_view> words,
                std::string_view help) {
   Option row = Row(path, "", OptionKind::kAddress, help);
@@ -185,16 +207,26 @@ Option Region(std::string_view path, std::string_view type, Get get, std::string
   return Checked(Row(path, type, OptionKind::kRegion, help), get, IsAwsRegion);
 }
 
-// --- rows that are like no other
-// ------------------------------------------------------------------------
+// --- what else may be said of a row ---
 
 Option Required(Option row) {
   row.required = true;
   return row;
 }
 
-// Chooses the alternative of BackendConfig::settings, so that the loader sets it before its
-// neighbours.
+Option Secret(Option row) {
+  row.secret = true;
+  return row;
+}
+
+Option Needs(Option row, std::string_view neighbour) {
+  row.needs = neighbour;
+  return row;
+}
+
+// --- rows that are like no other ---
+
+// Chooses the alternative of BackendConfig::settings.
 Option BackendType() {
   Option row = Row("backends.*.type", "", OptionKind::kChoice, "what the backend is");
   row.words = {"xray", "file", "null"};
@@ -210,7 +242,37 @@ Option BackendType() {
     }
     return absl::OkStatus();
   };
+  row.decides = true;
   return Required(std::move(row));
+}
+
+// Who may send to the socket. The leading 0 is needed: a YAML 1.1 tool writes 0660 as 432.
+Option UnixMode() {
+  Option row =
+      Row("receivers.unix.mode", "", OptionKind::kForm, "of the socket's file: who may send");
+  row.form = "an octal mode such as \"0660\"";
+  row.pattern = "^0[0-7]{3}$";
+  row.default_text = fmt::format("0{:o}", Config().unix_socket.mode);
+  row.set = [](const OptionTarget& target, const std::string& text) {
+    const auto mode = ParseMode(text);
+    if (!mode) return Unexpected();
+    target.config->unix_socket.mode = *mode;
+    return absl::OkStatus();
+  };
+  return row;
+}
+
+Option ProxyBackend() {
+  Option row = Row(
+      "receivers.proxy.backend", "", OptionKind::kBackendName,
+      "the backend of type xray whose region and credentials the proxy uses; without it: the first "
+      "one, and where there is none the proxy answers X-Ray's default rule itself");
+  row.named_type = "xray";
+  row.set = [](const OptionTarget& target, const std::string& text) {
+    target.config->proxy.backend = text;
+    return absl::OkStatus();
+  };
+  return row;
 }
 
 constexpr Range kFsyncInterval = {10 * kMillisecond, 60 * kMinute};
@@ -273,6 +335,10 @@ XrayBackendConfig& Xray(const OptionTarget& target) {
   return std::get<XrayBackendConfig>(target.backend->settings);
 }
 
+AwsRole& Role(const OptionTarget& target) {
+  return target.role != nullptr ? *target.role : Xray(target).role;
+}
+
 FileBackendConfig& File(const OptionTarget& target) {
   return std::get<FileBackendConfig>(target.backend->settings);
 }
@@ -284,13 +350,74 @@ FileBackendConfig& File(const OptionTarget& target) {
   [](const OptionTarget& t) -> auto& { return t.backend->member; }
 #define IN_XRAY(member) \
   [](const OptionTarget& t) -> auto& { return Xray(t).member; }
+#define IN_ROLE(member) \
+  [](const OptionTarget& t) -> auto& { return Role(t).member; }
 #define IN_FILE(member) \
   [](const OptionTarget& t) -> auto& { return File(t).member; }
 
+constexpr TextForm kRoleArn = {
+    "the ARN of a role such as arn:aws:iam::123456789012:role/xray-writer",
+    "^arn:[a-z][a-z0-9-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]*[A-Za-z0-9_+=,.@-]$"};
+constexpr TextForm kExternalId = {"2 to 1224 of A-Z, a-z, 0-9 and _+=,.@:/-",
+                                  "^[A-Za-z0-9_+=,.@:/-]{2,1224}$"};
+constexpr TextForm kSessionName = {"2 to 64 of A-Z, a-z, 0-9 and _+=,.@-",
+                                   "^[A-Za-z0-9_+=,.@-]{2,64}$"};
+constexpr TextForm kTagValue = {"at most 256 letters, digits, blanks and _.:/=+-@",
+                                "^[^\\x00-\\x1f!-*,;-<>?\\[-^`{-\\x7f]{0,256}$"};
+constexpr TextForm kSocketPath = {"a path of at most 107 bytes", "^[^\\x00-\\x1f\\x7f]{1,107}$"};
+constexpr TextForm kProxyUrl = {
+    "a URL such as http://proxy.example:3128 or http://user:password@proxy.example:3128",
+    "^https?://[^/]+/?$"};
+
+Option SessionTag(std::string_view path) {
+  Option row = Row(path, "xray", OptionKind::kForm, "the value of one session tag");
+  row.form = kTagValue.told;
+  row.pattern = kTagValue.pattern;
+  row.set = [](const OptionTarget& target, const std::string& text) {
+    if (!IsTagText(text, 0, 256)) return Unexpected();
+    for (const auto& tag : Role(target).session_tags) {
+      if (absl::EqualsIgnoreCase(tag.first,
+                                 absl::string_view(target.name.data(), target.name.size()))) {
+        return absl::InvalidArgumentError(
+            fmt::format("for STS its name is the same as {}", tag.first));
+      }
+    }
+    Role(target).session_tags.emplace_back(target.name, text);
+    return absl::OkStatus();
+  };
+  return row;
+}
+
+// What can be said of a role, of a backend's own and of each that stands before it.
+void AddRoleOptions(const std::string& map, bool of_item, std::vector<Option>* options) {
+  const auto path = [&map](std::string_view key) { return Below(map, key); };
+  const auto add = [&](Option row) {
+    options->push_back(of_item ? std::move(row) : Needs(std::move(row), "role_arn"));
+  };
+  // clang-format off
+  Option arn = Form(path("role_arn"), "xray", IN_ROLE(role_arn), IsRoleArn, kRoleArn,
+              "the role that is assumed for this backend, in this or another account");
+  options->push_back(of_item ? Required(std::move(arn)) : std::move(arn));
+  add(Form(path("external_id"), "xray", IN_ROLE(external_id), IsExternalId, kExternalId,
+              "what the role's trust policy may ask for"));
+  add(Form(path("session_name"), "xray", IN_ROLE(session_name), IsSessionName, kSessionName,
+              "names the session in CloudTrail and in trust policies"));
+  add(Span(path("duration"), "xray", IN_ROLE(duration), {15 * kMinute, 12 * 60 * kMinute},
+              "validity of one set of the role's credentials; at most 1h for a role assumed by a role"));
+  options->push_back(SessionTag(path("session_tags.*")));
+  add(Form(path("source_identity"), "xray", IN_ROLE(source_identity), IsSessionName, kSessionName,
+              "who is behind the session, kept through chains of roles"));
+  // clang-format on
+}
+
 std::vector<Option> MakeOptions() {
   const Words<bool> kTrueFalse = {{"true", true}, {"false", false}};
+  // Tools that write YAML 1.1 make true and false of on and off.
+  const Words<bool> kOnOff = {{"on", true}, {"off", false}, {"true", true}, {"false", false}};
+  const Words<std::optional<bool>> kAutoTrueFalse = {
+      {"auto", std::nullopt}, {"true", true}, {"false", false}};
   // clang-format off
-  return {
+  std::vector<Option> options = {
       Address("receivers.udp.address", IN_CONFIG(udp.address), {},
               "where datagrams are received: host:port, [v6]:port, or :port for IPv4 and IPv6; port 0 takes a free one"),
       Choice<ReceiveEngine>("receivers.udp.engine", "", IN_CONFIG(udp.engine),
@@ -306,8 +433,23 @@ std::vector<Option> MakeOptions() {
               {{"json", Validate::kJson}, {"strict", Validate::kStrict}, {"off", Validate::kOff}},
               "what is looked at: `json` refuses broken JSON, `strict` all that X-Ray would refuse, `off` passes everything"),
 
+      Form("receivers.unix.path", "", IN_CONFIG(unix_socket.path), IsSocketPath, kSocketPath,
+              "a Unix datagram socket that receives as UDP does, for pods that share a volume and for larger documents; without it: none"),
+      UnixMode(),
+
+      Address("receivers.proxy.address", IN_CONFIG(proxy.address), {"auto", "off"},
+              "TCP address where SDKs ask for sampling rules; `auto`: that of receivers.udp; `off`: none"),
+      ProxyBackend(),
+      Choice<ProxyPaths>("receivers.proxy.paths", "", IN_CONFIG(proxy.paths),
+              {{"sampling", ProxyPaths::kSampling}, {"all", ProxyPaths::kAll}},
+              "what is forwarded: `sampling` only the calls of SDKs for sampling, `all` whatever comes, as the X-Ray daemon does"),
+      Span("receivers.proxy.rules_age", "", IN_CONFIG(proxy.rules_age), {0, 60 * kMinute},
+              "time for which sampling rules are answered from memory"),
+
       Size("buffer.memory", "", IN_CONFIG(buffer.memory), {{"auto", 0}}, {3 * kMiB, 64 * kGiB},
               "memory for documents on their way; `auto`: two thirds of what the cgroup limit leaves, at most 256MiB"),
+      Choice<BufferFit>("buffer.fit", "", IN_CONFIG(buffer.fit), {{"refuse", BufferFit::kRefuse}, {"shrink", BufferFit::kShrink}},
+              "when that does not fit the cgroup limit: `refuse` to start, or `shrink` it and say so"),
 
       Number("batch.documents", "", IN_CONFIG(batch.documents), {}, {1, 64}, "documents after which a batch is closed"),
       Span("batch.age", "", IN_CONFIG(batch.age), {10 * kMillisecond, kMinute}, "age at which it is closed in any case"),
@@ -321,6 +463,21 @@ std::vector<Option> MakeOptions() {
       Url("backends.*.endpoint", "xray", IN_XRAY(endpoint), "base URL of the service; without it: the region's own"),
       Text("backends.*.profile", "xray", IN_XRAY(profile),
               "profile of the shared AWS files; without it: AWS_PROFILE, then `default`"),
+  };
+  AddRoleOptions("backends.*", false, &options);
+  AddRoleOptions("backends.*.via[]", true, &options);
+  std::vector<Option> rest = {
+      Url("backends.*.sts_endpoint", "xray", IN_XRAY(sts_endpoint),
+              "base URL of STS; without it: AWS_ENDPOINT_URL_STS, then the region's own"),
+      Choice<std::optional<bool>>("backends.*.fips", "xray", IN_XRAY(fips), kAutoTrueFalse,
+              "use FIPS endpoints; `auto`: AWS_USE_FIPS_ENDPOINT, then the profile"),
+      Choice<std::optional<bool>>("backends.*.dual_stack", "xray", IN_XRAY(dual_stack), kAutoTrueFalse,
+              "use endpoints that also have IPv6; `auto`: AWS_USE_DUALSTACK_ENDPOINT, then the profile"),
+      Secret(Form("backends.*.http_proxy", "xray", IN_XRAY(http_proxy), IsProxyUrl, kProxyUrl,
+              "the proxy through which AWS is called; without it: HTTPS_PROXY and NO_PROXY")),
+      Choice<bool>("backends.*.telemetry", "xray", IN_XRAY(telemetry), kOnOff,
+              "tell X-Ray once a minute how many segments came and went (PutTelemetryRecords)"),
+      Text("backends.*.resource_arn", "xray", IN_XRAY(resource_arn), "what the agent runs on, for that telemetry"),
       Number("backends.*.concurrency", "xray", IN_XRAY(concurrency), {{"auto", 0}}, {1, 1024},
               "calls in flight at most; `auto`: as many as answer cleanly, at most 64"),
       Span("backends.*.timeout", "xray", IN_XRAY(timeout), {100 * kMillisecond, 10 * kMinute}, "time one call may take"),
@@ -349,30 +506,178 @@ std::vector<Option> MakeOptions() {
 
       Address("admin.address", IN_CONFIG(admin.address), {"off"}, "HTTP address of health, metrics and ledger; `off`: none"),
 
+      Choice<bool>("aws.metadata", "", IN_CONFIG(aws.metadata), kOnOff,
+              "ask EC2 and ECS metadata for region, host name and instance; an instance role's credentials do not depend on it"),
+
       Choice<LogLevel>("log.level", "", IN_CONFIG(log.level),
               {{"debug", LogLevel::kDebug}, {"info", LogLevel::kInfo}, {"warn", LogLevel::kWarn}, {"error", LogLevel::kError}},
               "the least important lines written"),
       Choice<std::optional<LogFormat>>("log.format", "", IN_CONFIG(log.format),
-              {{"auto", std::nullopt}, {"text", LogFormat::kText}, {"json", LogFormat::kJson}},
-              "`auto`: text on a terminal, else JSON"),
-      Text("log.path", "", IN_CONFIG(log.path), "the log file; without it: standard error"),
+              {{"auto", std::nullopt}, {"text", LogFormat::kText}, {"json", LogFormat::kJson}, {"daemon", LogFormat::kDaemon}},
+              "`auto`: text on a terminal, else JSON; `daemon`: the X-Ray daemon's lines"),
+      Text("log.path", "", IN_CONFIG(log.path), "the log file; `-`: standard output; without it: standard error"),
+      Size("log.rotate.size", "", IN_CONFIG(log.rotate_size), {{"never", 0}}, {64 * kKiB, kTiB},
+              "size at which the log file becomes `.1`"),
+      Number("log.rotate.keep", "", IN_CONFIG(log.rotate_keep), {}, {1, 10'000}, "older log files kept"),
 
       Span("shutdown.grace", "", IN_CONFIG(shutdown.grace), {0, 10 * kMinute},
               "time for delivering what is held after SIGTERM; the rest is counted as dropped"),
   };
   // clang-format on
+  std::move(rest.begin(), rest.end(), std::back_inserter(options));
+  return options;
 }
 
 #undef IN_CONFIG
 #undef IN_BACKEND
 #undef IN_XRAY
+#undef IN_ROLE
 #undef IN_FILE
+
+bool IsBackendName(std::string_view name) {
+  constexpr std::string_view kLetters = "abcdefghijklmnopqrstuvwxyz0123456789_-";
+  return !name.empty() && name.size() <= 63 && name.find_first_not_of(kLetters) == name.npos;
+}
+
+bool IsTagName(std::string_view name) { return IsTagText(name, 1, 128); }
+
+Collection SessionTags(std::string path, std::string_view needs) {
+  Collection tags;
+  tags.path = std::move(path);
+  tags.backend_type = "xray";
+  tags.noun = "session tags";
+  tags.expectation = "a map of session tags such as { team: payments }";
+  tags.help = "session tags, by name";
+  tags.max = 50;
+  tags.needs = needs;
+  tags.name_rule = "a session tag's name is 1 to 128 letters, digits, blanks and _.:/=+-@";
+  tags.name_pattern = "^[^\\x00-\\x1f!-*,;-<>?\\[-^`{-\\x7f]{1,128}$";
+  tags.is_name = IsTagName;
+  tags.enter = [](OptionTarget target, std::string_view name) {
+    target.name = name;
+    return target;
+  };
+  return tags;
+}
+
+std::vector<Collection> MakeCollections() {
+  Collection backends;
+  backends.path = "backends.*";
+  backends.noun = "backends";
+  backends.expectation = "a map of backends by name";
+  backends.help = "where documents go, by name";
+  backends.max = 64;
+  backends.name_rule = "a backend's name is 1 to 63 of a-z, 0-9, _ and -";
+  backends.name_pattern = "^[a-z0-9_-]{1,63}$";
+  backends.is_name = IsBackendName;
+  backends.enter = [](OptionTarget target, std::string_view name) {
+    target.backend = &target.config->backends.emplace_back();
+    target.backend->name = name;
+    return target;
+  };
+
+  Collection via;
+  via.path = "backends.*.via[]";
+  via.backend_type = "xray";
+  via.noun = "roles";
+  via.expectation =
+      "a list of roles such as [{ role_arn: \"arn:aws:iam::123456789012:role/first\" }]";
+  via.help = "roles that are assumed one after the other before role_arn";
+  via.max = 10;
+  via.needs = "role_arn";
+  via.enter = [](OptionTarget target, std::string_view) {
+    target.role = &Xray(target).via.emplace_back();
+    return target;
+  };
+
+  Collection routes;
+  routes.path = "routes[]";
+  routes.noun = "routes";
+  routes.expectation = "a list of routes";
+  routes.help = "which documents go where; the first that matches wins";
+  routes.max = 256;
+  routes.enter = [](OptionTarget target, std::string_view) {
+    target.route = &target.config->routes.emplace_back();
+    return target;
+  };
+  return {std::move(backends), SessionTags("backends.*.session_tags.*", "role_arn"), std::move(via),
+          SessionTags("backends.*.via[].session_tags.*", ""), std::move(routes)};
+}
+
+template <class Row>
+bool Applies(const Row& row, std::string_view backend_type) {
+  return row.backend_type.empty() || backend_type == kAnyType || row.backend_type == backend_type;
+}
 
 }  // namespace
 
 const std::vector<Option>& Options() {
   static const std::vector<Option> kOptions = MakeOptions();
   return kOptions;
+}
+
+const std::vector<Collection>& Collections() {
+  static const std::vector<Collection> kCollections = MakeCollections();
+  return kCollections;
+}
+
+std::string Below(std::string_view path, std::string_view key) {
+  return path.empty() ? std::string(key) : fmt::format("{}.{}", path, key);
+}
+
+std::vector<std::string> SplitPath(std::string_view path) {
+  std::vector<std::string> words;
+  for (size_t begin = 0; begin <= path.size();) {
+    const size_t end = std::min(path.find('.', begin), path.size());
+    words.emplace_back(path.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return words;
+}
+
+const Option* FindOption(std::string_view path, std::string_view backend_type) {
+  for (const Option& option : Options()) {
+    if (option.path == path && Applies(option, backend_type)) return &option;
+  }
+  return nullptr;
+}
+
+const Collection* FindCollection(std::string_view path, std::string_view backend_type) {
+  for (const Collection& collection : Collections()) {
+    const std::string_view whole = collection.path;
+    const bool here = StartsWith(whole, path) &&
+                      (whole.substr(path.size()) == "[]" || whole.substr(path.size()) == ".*");
+    if (here && Applies(collection, backend_type)) return &collection;
+  }
+  return nullptr;
+}
+
+std::vector<std::string> KeysOf(std::string_view path, std::string_view backend_type) {
+  const std::string start = Below(path, "");
+  std::vector<std::string> keys;
+  for (const Option& option : Options()) {
+    if (!StartsWith(option.path, start) || !Applies(option, backend_type)) continue;
+    const std::string_view rest = std::string_view(option.path).substr(start.size());
+    std::string key(rest.substr(0, rest.find_first_of(".[")));
+    if (std::find(keys.begin(), keys.end(), key) == keys.end()) keys.push_back(std::move(key));
+  }
+  return keys;
+}
+
+std::string PatternOf(const std::vector<std::string>& words) {
+  std::string pattern;
+  for (const std::string& word : words) {
+    const Collection* collection = FindCollection(pattern, kAnyType);
+    if (collection != nullptr && !collection->is_list()) {
+      if (!collection->is_name(word)) return "";
+      pattern = collection->path;
+      continue;
+    }
+    const std::vector<std::string> keys = KeysOf(pattern, kAnyType);
+    if (std::find(keys.begin(), keys.end(), word) == keys.end()) return "";
+    pattern = Below(pattern, word);
+  }
+  return pattern;
 }
 
 std::string JoinWords(const std::vector<std::string_view>& words) {
@@ -413,8 +718,14 @@ std::string Expectation(const Option& option) {
     case OptionKind::kRegion:
       kind = "an AWS region such as eu-west-1";
       break;
+    case OptionKind::kForm:
+      kind = option.form;
+      break;
     case OptionKind::kFilter:
       kind = "a filter expression such as service(\"shop\")";
+      break;
+    case OptionKind::kBackendName:
+      kind = fmt::format("the name of a backend of type {}", option.named_type);
       break;
     case OptionKind::kBackendNames:
       kind = "a list of backend names such as [prod, archive], or []";

@@ -3,6 +3,7 @@
 #include "engine/config/values.h"
 
 #include <arpa/inet.h>
+#include <sys/un.h>
 
 #include <algorithm>
 #include <array>
@@ -10,6 +11,8 @@
 #include <chrono>
 #include <limits>
 #include <utility>
+
+#include "engine/segment/utf8.h"
 
 namespace mobula {
 namespace {
@@ -70,6 +73,30 @@ bool IsIpv6(std::string_view host) {
 bool IsPort(std::string_view text, uint64_t min) {
   const auto port = ParseNumber(text);
   return port && *port >= min && *port <= 65535;
+}
+
+constexpr std::string_view kWordLetters =
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
+
+bool IsWordLetter(char c) { return kWordLetters.find(c) != kWordLetters.npos; }
+
+// All of `text` is letters of \w and of `more`.
+bool IsOf(std::string_view text, std::string_view more) {
+  return std::all_of(text.begin(), text.end(),
+                     [&](char c) { return IsWordLetter(c) || more.find(c) != more.npos; });
+}
+
+bool IsControl(char c) { return static_cast<unsigned char>(c) < ' ' || c == '\x7f'; }
+
+// `text` with every ${reference} made letters, so that positions stay and nothing inside is taken for a mark.
+std::string WithoutReferences(std::string_view text) {
+  std::string out(text);
+  for (size_t begin = out.find("${"); begin != out.npos; begin = out.find("${", begin)) {
+    const size_t end = std::min(out.find('}', begin), out.size() - 1);
+    std::fill(out.begin() + static_cast<ptrdiff_t>(begin),
+              out.begin() + static_cast<ptrdiff_t>(end) + 1, 'x');
+  }
+  return out;
 }
 
 }  // namespace
@@ -141,6 +168,93 @@ bool IsHttpUrl(std::string_view text) {
     return authority.back() == ']' && IsIpv6(authority.substr(1, authority.size() - 2));
   }
   return IsHost(authority);
+}
+
+bool IsProxyUrl(std::string_view text) {
+  const size_t scheme = text.find("://");
+  if (scheme == text.npos) return false;
+  std::string_view host = text.substr(scheme + 3);
+  const size_t at = host.rfind('@');
+  if (at != host.npos) {
+    const bool plain =
+        std::none_of(host.begin(), host.begin() + static_cast<ptrdiff_t>(at), [](char c) {
+          return c <= ' ' || c >= 0x7f || c == '/' || c == '?' || c == '#' || c == '@' ||
+                 c == '"' || c == '\\';
+        });
+    if (!plain || host.front() == ':' || at == 0) return false;
+    host.remove_prefix(at + 1);
+  }
+  const size_t slash = host.find('/');
+  if (slash != host.npos && slash + 1 != host.size()) return false;
+  return IsHttpUrl(std::string(text.substr(0, scheme)).append("://").append(host));
+}
+
+std::string HidePassword(std::string_view url) {
+  const std::string shape = WithoutReferences(url);
+  const size_t scheme = shape.find("://");
+  const size_t begin = scheme == shape.npos ? 0 : scheme + 3;
+  const size_t at = shape.rfind('@');
+  const size_t colon = shape.find(':', begin);
+  if (at == shape.npos || colon == shape.npos || colon >= at) return std::string(url);
+  const std::string_view password = url.substr(colon + 1, at - colon - 1);
+  if (password.substr(0, 2) == "${" && password.find('}') == password.size() - 1)
+    return std::string(url);
+  return std::string(url.substr(0, colon)).append(":***").append(url.substr(at));
+}
+
+std::optional<int> ParseMode(std::string_view text) {
+  if (text.size() != 4 || text.front() != '0') return std::nullopt;
+  int mode = 0;
+  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), mode, 8);
+  if (error != std::errc() || rest != text.data() + text.size()) return std::nullopt;
+  return mode;
+}
+
+bool IsSocketPath(std::string_view text) {
+  return !text.empty() && text.size() <= sizeof(sockaddr_un::sun_path) - 1 &&
+         std::none_of(text.begin(), text.end(), IsControl);
+}
+
+bool IsRoleArn(std::string_view text) {
+  constexpr std::string_view kIam = ":iam::";
+  constexpr std::string_view kRole = ":role/";
+  constexpr size_t kAccountDigits = 12;
+  const size_t iam = text.find(kIam);
+  if (text.substr(0, 4) != "arn:" || iam == text.npos || iam < 5 || text.size() > 2048)
+    return false;
+  const std::string_view partition = text.substr(4, iam - 4);
+  const std::string_view account = text.substr(iam + kIam.size(), kAccountDigits);
+  const std::string_view rest =
+      text.substr(std::min(iam + kIam.size() + kAccountDigits, text.size()));
+  if (partition.front() < 'a' || partition.front() > 'z' ||
+      partition.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") != partition.npos) {
+    return false;
+  }
+  return account.size() == kAccountDigits &&
+         account.find_first_not_of("0123456789") == account.npos &&
+         rest.substr(0, kRole.size()) == kRole && rest.size() > kRole.size() &&
+         rest.back() != '/' && IsOf(rest.substr(kRole.size()), "+=,.@/-");
+}
+
+bool IsExternalId(std::string_view text) {
+  return text.size() >= 2 && text.size() <= 1224 && IsOf(text, "+=,.@:/-");
+}
+
+bool IsSessionName(std::string_view text) {
+  return text.size() >= 2 && text.size() <= 64 && IsOf(text, "+=,.@-");
+}
+
+bool IsTagText(std::string_view text, size_t characters_min, size_t characters_max) {
+  // Letters of other scripts are left to STS to judge.
+  const auto allowed = [](char c) {
+    return IsWordLetter(c) || static_cast<unsigned char>(c) >= 0x80 ||
+           std::string_view(" .:/=+-@").find(c) != std::string_view::npos;
+  };
+  const auto characters = static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U;
+  }));
+  return IsValidUtf8(text) && std::all_of(text.begin(), text.end(), allowed) &&
+         characters >= characters_min && characters <= characters_max;
 }
 
 }  // namespace mobula

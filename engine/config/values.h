@@ -29,5 +29,22 @@ std::optional<uint64_t> ParseNumber(std::string_view text);
 bool IsListenAddress(std::string_view text);
 // http://host[:port][/path] or https://…, without user, query or fragment.
 bool IsHttpUrl(std::string_view text);
+// The same without a path, and with user:password@ before the host if need be.
+bool IsProxyUrl(std::string_view text);
+// A URL as it may be shown: `***` for what stands behind its user's name. A password that is a ${reference} and
+// nothing more stays.
+std::string HidePassword(std::string_view url);
+
+// An octal mode from 0000 to 0777 in four digits: "0660".
+std::optional<int> ParseMode(std::string_view text);
+// What sockaddr_un takes.
+bool IsSocketPath(std::string_view text);
+
+// As STS wants them: the ARN of a role, ExternalId, RoleSessionName (and SourceIdentity).
+bool IsRoleArn(std::string_view text);
+bool IsExternalId(std::string_view text);
+bool IsSessionName(std::string_view text);
+// A session tag's name or value with this many characters.
+bool IsTagText(std::string_view text, size_t characters_min, size_t characters_max);
 
 }  // namespace mobula

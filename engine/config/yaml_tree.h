@@ -16,9 +16,11 @@ namespace mobula {
 
 struct YamlNode {
   enum class Kind : uint8_t { kNull, kScalar, kMap, kList };
+  enum class Source : uint8_t { kText, kEnvironment, kFlag };
 
   Kind kind = Kind::kNull;
-  bool from_flag = false;  // came from --set; set by the loader
+  Source source = Source::kText;  // the others are put in by engine/config/overrides.h
+  std::string origin;             // of those, for people: "MOBULA_LOG_LEVEL", "--set"
   bool quoted = false;     // a scalar that is text whatever it looks like: in quotes, or a block
   int line = 0;            // from 1; 0: nowhere in the text
   int column = 0;

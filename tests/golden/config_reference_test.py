@@ -53,12 +53,16 @@ def value_schema(option):
         forms.append({"type": "integer", "minimum": option["min"], "maximum": option["max"]})
     elif kind in ("size", "duration", "address", "url", "region"):
         forms.append({"$ref": f"#/$defs/{kind}"})
+    elif kind == "form":
+        forms.append({"type": "string", "pattern": option["pattern"]})
     elif kind in ("text", "filter"):
         forms.append({"type": "string", "minLength": 1})
+    elif kind == "name":
+        forms.append({"type": ["string", "null"]})
     elif kind == "names":
         forms.append({"type": "array", "items": {"type": ["string", "null"]}})
     # Plain text takes a reference as it is, and a list has them inside.
-    if kind not in ("text", "filter", "names"):
+    if kind not in ("text", "filter", "name", "names"):
         forms.append(REFERENCE)
     schema = {"description": option["help"]}
     if option["default"]:
@@ -66,52 +70,58 @@ def value_schema(option):
     return schema | (forms[0] if len(forms) == 1 else {"anyOf": forms})
 
 
-def map_schema(options, start, nullable=True):
+def map_schema(tables, start, nullable=True):
     """The map whose keys are the next words of the paths that begin with `start`."""
-    properties, required = {}, []
-    for option in options:
+    properties, required, needs = {}, [], {}
+    for option in tables["options"]:
         if not option["path"].startswith(start):
             continue
         key = re.match(r"[^.\[]+", option["path"][len(start):])[0]
         if key in properties:
             continue
         path = start + key
+        collection = next((c for c in tables["collections"] if c["path"] in (path + ".*", path + "[]")), None)
         if path == option["path"]:
             properties[key] = value_schema(option)
             if option["required"]:
                 required.append(key)
-        elif path == "backends":
-            properties[key] = backends_schema(options)
-        elif path == "routes":
-            properties[key] = {"type": ["array", "null"], "items": map_schema(options, "routes[].", nullable=False)}
+        elif collection:
+            properties[key] = collection_schema(tables, collection)
         else:
-            properties[key] = map_schema(options, path + ".")
+            properties[key] = map_schema(tables, path + ".")
+        if (collection or option)["needs"]:
+            needs[key] = [(collection or option)["needs"]]
     schema = {"type": ["object", "null"] if nullable else "object", "additionalProperties": False, "properties": properties}
-    return schema | ({"required": required} if required else {})
+    return schema | ({"required": required} if required else {}) | ({"dependentRequired": needs} if needs else {})
 
 
-def backends_schema(options):
-    types = next(option["words"] for option in options if option["path"] == "backends.*.type")
-    alternatives = []
+def collection_schema(tables, collection):
+    path, schema = collection["path"], {"description": collection["help"]}
+    value = next((value_schema(option) for option in tables["options"] if option["path"] == path), None)
+    if path.endswith("[]"):
+        items = value or map_schema(tables, path + ".", nullable=False)
+        return schema | {"type": ["array", "null"], "maxItems": collection["max"], "items": items}
+    schema["propertyNames"] = {"pattern": collection["name_pattern"]}
+    schema["maxProperties"] = collection["max"]
+    if path != "backends.*":
+        return schema | {"type": ["object", "null"], "additionalProperties": value}
+    return schema | {"type": "object", "minProperties": 1, "additionalProperties": {"oneOf": list(backend_schemas(tables))}}
+
+
+def backend_schemas(tables):
+    types = next(option["words"] for option in tables["options"] if option["path"] == "backends.*.type")
     for name in types:
-        own = map_schema([o for o in options if o["type"] in ("", name)], "backends.*.", nullable=False)
+        options = [option for option in tables["options"] if option["type"] in ("", name)]
+        own = map_schema(tables | {"options": options}, "backends.*.", nullable=False)
         own["properties"]["type"] = {"enum": word_values([name])}
-        alternatives.append(own)
-    return {
-        "description": "where documents go, by name",
-        "type": "object",
-        "minProperties": 1,
-        "propertyNames": {"pattern": "^[a-z0-9_-]{1,63}$"},
-        "additionalProperties": {"oneOf": alternatives},
-    }
+        yield own
 
 
-def schema_text(options):
+def schema_text(tables):
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Mobula configuration",
-        **map_schema(options, "", nullable=False),
-        "required": ["backends"],
+        **map_schema(tables, "", nullable=False),
         "$defs": DEFS,
     }
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
@@ -120,7 +130,7 @@ def schema_text(options):
 def table_text(options):
     lines = ["| option | value | default | meaning |", "|---|---|---|---|"]
     for option in options:
-        path = option["path"].replace("*", "NAME")
+        path = option["path"].replace("backends.*", "backends.NAME").replace("*", "TAG")
         of_type = f" (type `{option['type']}`)" if option["type"] else ""
         default = "**needed**" if option["required"] else f"`{option['default']}`" if option["default"] else "none"
         cells = [f"`{path}`{of_type}", option["expected"], default, option["help"]]
@@ -140,13 +150,14 @@ Yaml12.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false
 
 
 def main():
-    options = json.loads(subprocess.run([DUMP], capture_output=True, check=True, text=True).stdout)
+    tables = json.loads(subprocess.run([DUMP], capture_output=True, check=True, text=True).stdout)
+    options = tables["options"]
     problems = []
 
     page = PAGE.read_text(encoding="utf-8")
     before, after = page.split(BEGIN)[0], page.split(END)[-1]
     wanted_page = before + BEGIN + table_text(options) + END + after
-    wanted_schema = schema_text(options)
+    wanted_schema = schema_text(tables)
     if UPDATE:
         PAGE.write_text(wanted_page, encoding="utf-8")
         SCHEMA.write_text(wanted_schema, encoding="utf-8")
@@ -160,7 +171,8 @@ def main():
     validator = jsonschema.Draft202012Validator(schema)
     golden = ROOT / "tests/golden/config"
     refused = ["unknown_key", "key_of_another_type", "workers", "number_too_large", "duration_without_unit",
-               "file_without_path", "route_to_missing", "no_backends", "backend_type_unknown", "backend_name", "choice"]
+               "file_without_path", "route_to_missing", "backend_type_unknown", "backend_name", "choice", "role_arn",
+               "role_without_arn", "session_tags", "unix_mode"]
     cases = [(path, True) for path in sorted((ROOT / "config").glob("*.yaml"))]
     cases += [(path, True) for path in sorted(golden.glob("good_*.yaml")) + sorted(golden.glob("warn_*.yaml"))]
     cases += [(golden / f"{name}.yaml", False) for name in refused]

@@ -1,4 +1,4 @@
-// Prints the table of options as JSON, for tests/golden/config_reference_test.py.
+// Prints the tables of options and of collections as JSON, for tests/golden/config_reference_test.py.
 #include <cstdio>
 #include <string>
 #include <string_view>
@@ -35,8 +35,12 @@ std::string_view KindName(mobula::OptionKind kind) {
       return "url";
     case mobula::OptionKind::kRegion:
       return "region";
+    case mobula::OptionKind::kForm:
+      return "form";
     case mobula::OptionKind::kFilter:
       return "filter";
+    case mobula::OptionKind::kBackendName:
+      return "name";
     case mobula::OptionKind::kBackendNames:
       return "names";
   }
@@ -46,18 +50,26 @@ std::string_view KindName(mobula::OptionKind kind) {
 }  // namespace
 
 int main() {
-  std::string out = "[";
+  std::string options;
   for (const mobula::Option& option : mobula::Options()) {
     std::string words;
     for (const std::string_view word : option.words)
       words += (words.empty() ? "" : ",") + Quoted(word);
-    out += fmt::format(
-        R"({}{{"path":{},"type":{},"kind":{},"words":[{}],"min":{},"max":{},"default":{},"required":{},)"
-        R"("expected":{},"help":{}}})",
-        out.size() > 1 ? ",\n" : "\n", Quoted(option.path), Quoted(option.backend_type),
-        Quoted(KindName(option.kind)), words, option.min, option.max, Quoted(option.default_text),
-        option.required, Quoted(mobula::Expectation(option)), Quoted(option.help));
+    options += fmt::format(
+        R"({}{{"path":{},"type":{},"kind":{},"words":[{}],"min":{},"max":{},"pattern":{},"default":{},)"
+        R"("required":{},"needs":{},"expected":{},"help":{}}})",
+        options.empty() ? "\n" : ",\n", Quoted(option.path), Quoted(option.backend_type),
+        Quoted(KindName(option.kind)), words, option.min, option.max, Quoted(option.pattern),
+        Quoted(option.default_text), option.required, Quoted(option.needs),
+        Quoted(mobula::Expectation(option)), Quoted(option.help));
   }
-  std::puts((out + "\n]").c_str());
+  std::string collections;
+  for (const mobula::Collection& collection : mobula::Collections()) {
+    collections += fmt::format(R"({}{{"path":{},"max":{},"needs":{},"name_pattern":{},"help":{}}})",
+                               collections.empty() ? "\n" : ",\n", Quoted(collection.path),
+                               collection.max, Quoted(collection.needs),
+                               Quoted(collection.name_pattern), Quoted(collection.help));
+  }
+  std::puts(fmt::format(R"({{"options":[{}],"collections":[{}]}})", options, collections).c_str());
   return 0;
 }
