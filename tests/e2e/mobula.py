@@ -123,12 +123,15 @@ class Mobula:
         with Mobula(tmp_path, backends={"out": {"type": "file", "path": "out.jsonl"}}) as m:
             m.send(segment())
             m.settled(1)
+
+    A variable of `environment` that is None is not there.
     """
 
     def __init__(self, folder, backends, start=True, environment=None, **sections):
         self.folder, self.port, self.admin = str(folder), free_port(), free_port()
-        self.environment = {**os.environ, "AWS_ACCESS_KEY_ID": KEY[0], "AWS_SECRET_ACCESS_KEY": KEY[1],
-                            "AWS_REGION": "us-east-1", **(environment or {})}
+        given = {**os.environ, "AWS_ACCESS_KEY_ID": KEY[0], "AWS_SECRET_ACCESS_KEY": KEY[1], "AWS_REGION": "us-east-1",
+                 **(environment or {})}
+        self.environment = {name: value for name, value in given.items() if value is not None}
         udp = sections.pop("udp", {})
         self.config = {"receivers": {"udp": {"address": f"127.0.0.1:{self.port}", **udp}}, "backends": backends,
                        "admin": {"address": f"127.0.0.1:{self.admin}"}, "log": {"format": "json", "level": "debug"}, **sections}
@@ -195,6 +198,14 @@ class Mobula:
         with contextlib.suppress(OSError, http.client.HTTPException):
             return self.get("/readyz")[0] == 200
         return False
+
+    def metric(self, name, **labels):
+        """The value of one sample of the metrics page; None when there is none."""
+        label = "{" + ",".join(f'{key}="{value}"' for key, value in labels.items()) + "}" if labels else ""
+        for line in self.get("/metrics")[1].splitlines():
+            if line.startswith(f"{name}{label} "):
+                return float(line.rsplit(" ", 1)[1])
+        return None
 
     def ledger(self):
         status, body = self.get("/ledger")

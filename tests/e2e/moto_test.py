@@ -1,63 +1,10 @@
 """The X-Ray backend against moto, an AWS of somebody else's that verifies signatures."""
 import collections
-import contextlib
 import json
-import os
-import subprocess
-import sys
-import urllib.request
 
-import boto3
 import pytest
-from mobula import Mobula, captures, check_balance, free_port, segment, wait_for
-
-REGION = "us-east-1"
-
-
-class Moto:
-    """moto_server with one user who may do everything; from then on each call must be signed rightly."""
-
-    def __init__(self, folder):
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        server = os.path.join(os.path.dirname(sys.executable), "moto_server")
-        self.log = open(os.path.join(folder, "moto.txt"), "wb")
-        self.process = subprocess.Popen([server, "-H", "127.0.0.1", "-p", str(self.port)], stdout=self.log, stderr=self.log,
-                                        env={**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": "50"})
-        wait_for(self.answers, "moto", 30)
-        iam = self.client("iam", "any", "any")
-        iam.create_user(UserName="agent")
-        iam.put_user_policy(UserName="agent", PolicyName="all", PolicyDocument=json.dumps(
-            {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}))
-        key = iam.create_access_key(UserName="agent")["AccessKey"]
-        self.id, self.secret = key["AccessKeyId"], key["SecretAccessKey"]
-        self.request("/moto-api/reset-auth", b"0")
-
-    def client(self, service, key, secret):
-        return boto3.client(service, region_name=REGION, endpoint_url=self.url, aws_access_key_id=key, aws_secret_access_key=secret)
-
-    def request(self, path, data=None):
-        request = urllib.request.Request(self.url + path, data=data, headers={"Content-Type": "text/plain"})
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.read()
-
-    def answers(self):
-        with contextlib.suppress(OSError):
-            return bool(self.request("/moto-api/data.json"))
-        return False
-
-    def documents(self, trace_ids):
-        """Everything stored under these traces, as moto was given it."""
-        xray, found, wanted = self.client("xray", self.id, self.secret), [], sorted(trace_ids)
-        for begin in range(0, len(wanted), 5):
-            for trace in xray.batch_get_traces(TraceIds=wanted[begin : begin + 5])["Traces"]:
-                found += [s["Document"] for s in trace["Segments"]]
-        return found
-
-    def close(self):
-        self.process.kill()
-        self.process.wait()
-        self.log.close()
+from mobula import Mobula, captures, check_balance, segment, wait_for
+from moto_peer import REGION, Moto
 
 
 @pytest.fixture(name="moto", scope="module")
