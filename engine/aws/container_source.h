@@ -12,15 +12,26 @@
 #pragma once
 
 #include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
 
 #include "engine/aws/credentials.h"
 #include "engine/aws/credentials_source.h"
+#include "engine/http/http_url.h"
 #include "engine/http/io_loop.h"
 
 namespace mobula {
 
 // Whether the environment names a container endpoint.
 bool ContainerConfigured(const Environment& environment);
+
+struct ContainerEndpoint {
+  HttpUrl url;         // without a path
+  std::string target;  // a secret in some places: not for messages
+};
+// REQUIRES: ContainerConfigured. Errors: FailedPrecondition for a URL that is none, or is not allowed.
+absl::StatusOr<ContainerEndpoint> FindContainerEndpoint(const Environment& environment);
 
 // What the environment says is judged at each Fetch.
 std::unique_ptr<CredentialsSource> MakeContainerSource(IoLoop* loop, Environment environment);

@@ -54,4 +54,8 @@ absl::StatusOr<Credentials> ReadCredentials(const JsonValue& object, std::string
   return credentials;
 }
 
+absl::Status OfSource(std::string_view source, const absl::Status& status) {
+  return absl::Status(status.code(), fmt::format("{}: {}", source, std::string(status.message())));
+}
+
 }  // namespace mobula

@@ -28,4 +28,7 @@ struct CredentialsMembers {
 absl::StatusOr<Credentials> ReadCredentials(const JsonValue& object, std::string_view what,
                                             const CredentialsMembers& members);
 
+// The status with its message begun by the source: "container: …".
+absl::Status OfSource(std::string_view source, const absl::Status& status);
+
 }  // namespace mobula

@@ -1,8 +1,8 @@
 // Where an AWS service is, and how it is reached: endpoint, forward proxy, trust.
 //
 // Room:   cold.
-// Errors: InvalidArgument for what cannot be an endpoint, or for FIPS or dual-stack together with a custom
-//         endpoint, naming the settings.
+// Errors: InvalidArgument for what cannot be an endpoint, or for settings of a backend that ask for FIPS or dual-stack
+//         together with an endpoint; the message names the setting or variable.
 #pragma once
 
 #include <optional>
@@ -32,17 +32,18 @@ struct AwsEndpointSettings {
 std::string DefaultEndpoint(std::string_view service, std::string_view region, bool fips,
                             bool dual_stack);
 
-// URL, proxy, trust and verification of a client for `service` ("xray", "sts"): AWS_ENDPOINT_URL_<SERVICE>,
+// URL, proxy, trust and verification of a client for `service` ("xray", "sts", "sso"): AWS_ENDPOINT_URL_<SERVICE>,
 // `settings.endpoint`, AWS_ENDPOINT_URL, the profile's endpoint_url, or the default. The rest of the options
-// keep their defaults.
+// keep their defaults. AWS_IGNORE_CONFIGURED_ENDPOINT_URLS passes over the variables and the profile;
+// AWS_STS_REGIONAL_ENDPOINTS=legacy means https://sts.amazonaws.com for the regions that ever used it. A custom
+// endpoint stands above FIPS and dual-stack of the environment or the profile. A profile that cannot be read counts
+// as empty, unless it was chosen by name.
 absl::StatusOr<HttpClient::Options> ResolveService(std::string_view service,
                                                    std::string_view region,
                                                    const AwsEndpointSettings& settings,
                                                    const Environment& environment);
 
-// The region of the signature of such a call: `region`, but us-east-1 where AWS_STS_REGIONAL_ENDPOINTS or the
-// profile's sts_regional_endpoints is "legacy" and STS is therefore asked at https://sts.amazonaws.com.
-std::string SigningRegion(std::string_view service, std::string_view region,
-                          const AwsEndpointSettings& settings, const Environment& environment);
+// The region of the signature for calls to `url`: `region`, but that of STS's global endpoint is us-east-1.
+std::string SigningRegion(std::string_view region, const HttpUrl& url);
 
 }  // namespace mobula

@@ -63,13 +63,15 @@ class RetryingClient::Impl {
       return;
     }
     // Posted: the callback may destroy this client, and with it the HttpClient whose callback this is.
-    loop_->Post([done = std::move(pending->done), response = std::move(response)]() mutable {
-      done(std::move(response));
+    loop_->Post([alive = std::weak_ptr<bool>(alive_), done = std::move(pending->done),
+                 response = std::move(response)]() mutable {
+      if (!alive.expired()) done(std::move(response));
     });
     pending_.erase(pending);
   }
 
   IoLoop* const loop_;
+  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   std::list<Pending> pending_;
   const std::unique_ptr<HttpClient> http_;  // goes first: its callbacks point into pending_
 };

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "engine/aws/uri_encode.h"
 #include "engine/base/check.h"
 
 namespace mobula {
@@ -17,21 +18,6 @@ namespace {
 
 std::string_view AsText(const Sha256::Digest& digest) {
   return {reinterpret_cast<const char*>(digest.data()), digest.size()};
-}
-
-bool IsUnreserved(unsigned char c) {
-  return absl::ascii_isalnum(c) || c == '-' || c == '.' || c == '_' || c == '~';
-}
-
-void AppendEncoded(std::string* out, std::string_view text) {
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (IsUnreserved(byte)) {
-      *out += c;
-    } else {
-      *out += fmt::format("%{:02X}", byte);
-    }
-  }
 }
 
 int HexValue(char c) {
@@ -71,7 +57,7 @@ std::string CanonicalPath(std::string_view path) {
   std::string out;
   for (const std::string_view part : parts) {
     out += '/';
-    AppendEncoded(&out, part);
+    AppendUriEncoded(part, &out);
   }
   if (out.empty() || slash_at_end) out += '/';
   return out;
@@ -85,8 +71,8 @@ std::string CanonicalQuery(std::string_view query) {
     if (pair.empty()) continue;
     const size_t equals = std::min(pair.find('='), pair.size());
     auto& [name, value] = pairs.emplace_back();
-    AppendEncoded(&name, Decoded(pair.substr(0, equals)));
-    AppendEncoded(&value, Decoded(pair.substr(std::min(pair.size(), equals + 1))));
+    AppendUriEncoded(Decoded(pair.substr(0, equals)), &name);
+    AppendUriEncoded(Decoded(pair.substr(std::min(pair.size(), equals + 1))), &value);
   }
   std::sort(pairs.begin(), pairs.end());
   std::string out;

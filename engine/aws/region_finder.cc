@@ -1,0 +1,221 @@
+// Tested by tests/unit/engine/aws/region_finder_test.cc.
+#include "engine/aws/region_finder.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "engine/aws/flag_text.h"
+#include "engine/aws/retrying_client.h"
+#include "engine/aws/shared_profile.h"
+#include "engine/aws/small_file.h"
+#include "engine/base/aws_region.h"
+#include "engine/base/status_macros.h"
+#include "engine/segment/json_reader.h"
+
+namespace mobula {
+namespace {
+
+constexpr size_t kFileBytesMax = 1 << 20;
+constexpr std::string_view kEcsEnable = "ECS_ENABLE_CONTAINER_METADATA";
+constexpr std::string_view kEcsFile = "ECS_CONTAINER_METADATA_FILE";
+constexpr std::string_view kEcsUri = "ECS_CONTAINER_METADATA_URI_V4";
+
+absl::StatusOr<std::string> Checked(std::string_view region, std::string_view where) {
+  if (IsAwsRegion(region)) return std::string(region);
+  return absl::InvalidArgumentError(fmt::format("{}: \"{}\" is no AWS region", where, region));
+}
+
+// "arn:aws:ecs:eu-west-1:123456789012:task/…"
+absl::StatusOr<std::string> RegionOfArn(std::string_view arn) {
+  std::string_view rest = arn;
+  std::string_view region;
+  for (int part = 0; part < 4; ++part) {
+    region = rest.substr(0, rest.find(':'));
+    rest.remove_prefix(std::min(rest.size(), region.size() + 1));
+  }
+  if (!arn.starts_with("arn:") || !IsAwsRegion(region)) {
+    return absl::FailedPreconditionError("its TaskARN is no ARN with a region");
+  }
+  return std::string(region);
+}
+
+// "eu-west-1b", or "us-west-2-lax-1a": the region ends with the first number.
+absl::StatusOr<std::string> RegionOfZone(std::string_view zone) {
+  const size_t digit = std::min(zone.find_first_of("0123456789"), zone.size());
+  const size_t end = std::min(zone.find_first_not_of("0123456789", digit), zone.size());
+  const std::string_view region = zone.substr(0, end);
+  if (digit == zone.size() || !IsAwsRegion(region) || region.find('-') == std::string_view::npos) {
+    return absl::FailedPreconditionError("its AvailabilityZone is none");
+  }
+  return std::string(region);
+}
+
+absl::StatusOr<std::string> RegionOfTask(std::string_view text) {
+  const std::optional<JsonValue> json = ParseJson(text);
+  if (!json) return absl::FailedPreconditionError("it is no JSON");
+  if (const std::string_view arn = json->FindString("TaskARN"); !arn.empty()) {
+    return RegionOfArn(arn);
+  }
+  if (const std::string_view zone = json->FindString("AvailabilityZone"); !zone.empty()) {
+    return RegionOfZone(zone);
+  }
+  return absl::FailedPreconditionError("it has no TaskARN and no AvailabilityZone");
+}
+
+absl::StatusOr<std::string> RegionOfInstance(std::string_view text) {
+  const std::optional<JsonValue> json = ParseJson(text);
+  const std::string_view region = json ? json->FindString("region") : std::string_view();
+  if (IsAwsRegion(region)) return std::string(region);
+  return absl::FailedPreconditionError("the instance identity document has no region");
+}
+
+}  // namespace
+
+class RegionFinder::Impl : public std::enable_shared_from_this<Impl> {
+ public:
+  Impl(IoLoop* loop, Options options) : loop_(loop), options_(std::move(options)) {}
+
+  void Find(Time deadline, Done done) {
+    deadline_ = deadline;
+    done_ = std::move(done);
+    // Posted, so that every way to an answer is the same.
+    loop_->Post([self = weak_from_this()] {
+      if (const auto impl = self.lock()) impl->Begin();
+    });
+  }
+
+ private:
+  void Begin() {
+    if (!options_.configured.empty()) {
+      Finish(Checked(options_.configured, "region"));
+      return;
+    }
+    if (const auto region = options_.environment("AWS_REGION")) {
+      Finish(Checked(*region, "AWS_REGION"));
+      return;
+    }
+    Note("the configuration", "not set");
+    Note("AWS_REGION", "not set");
+    if (!options_.metadata) {
+      LookAtSettings();
+      return;
+    }
+    const absl::StatusOr<std::string> region = ReadEcsFile();
+    if (region.ok()) {
+      Finish(region);
+      return;
+    }
+    Note("the ECS metadata file", region.status().message());
+    if (const absl::Status status = AskEcs(); !status.ok()) {
+      Note("ECS task metadata", status.message());
+      AskEc2();
+    }
+  }
+
+  [[nodiscard]] absl::StatusOr<std::string> ReadEcsFile() const {
+    if (!IsTrue(options_.environment, kEcsEnable)) {
+      return absl::FailedPreconditionError(fmt::format("{} is not true", kEcsEnable));
+    }
+    const auto path = options_.environment(kEcsFile);
+    if (!path) return absl::FailedPreconditionError(fmt::format("{} is not set", kEcsFile));
+    ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(*path, kFileBytesMax));
+    return RegionOfTask(text);
+  }
+
+  // OK: the answer will come.
+  absl::Status AskEcs() {
+    const auto uri = options_.environment(kEcsUri);
+    if (!uri) return absl::FailedPreconditionError(fmt::format("{} is not set", kEcsUri));
+    const absl::StatusOr<HttpUrl> url = ParseHttpUrl(*uri);
+    if (!url.ok()) return absl::FailedPreconditionError(fmt::format("{} is no URL", kEcsUri));
+    HttpClient::Options options;
+    options.url = *url;
+    ASSIGN_OR_RETURN(ecs_, RetryingClient::Create(loop_, std::move(options)));
+    RetryingClient::Call call;
+    call.target = url->path + "/task";
+    call.tries = 1;
+    call.deadline = deadline_;
+    ecs_->Send(std::move(call), [this](const HttpResponse& response) { OnEcsAnswer(response); });
+    return absl::OkStatus();
+  }
+
+  void OnEcsAnswer(const HttpResponse& response) {
+    const absl::Status status = CheckAnswer(response, "the metadata service", ecs_->url());
+    const absl::StatusOr<std::string> region = status.ok() ? RegionOfTask(response.body) : status;
+    if (region.ok()) {
+      Finish(region);
+      return;
+    }
+    Note("ECS task metadata", region.status().message());
+    AskEc2();
+  }
+
+  void AskEc2() {
+    options_.imds->Get("/latest/dynamic/instance-identity/document", deadline_,
+                       [self = weak_from_this()](const absl::StatusOr<std::string>& document) {
+                         if (const auto impl = self.lock()) impl->OnEc2Answer(document);
+                       });
+  }
+
+  void OnEc2Answer(const absl::StatusOr<std::string>& document) {
+    const absl::StatusOr<std::string> region =
+        document.ok() ? RegionOfInstance(*document) : document.status();
+    if (region.ok()) {
+      Finish(region);
+      return;
+    }
+    Note("EC2 metadata", region.status().message());
+    LookAtSettings();
+  }
+
+  void LookAtSettings() {
+    if (const auto region = options_.environment("AWS_DEFAULT_REGION")) {
+      Finish(Checked(*region, "AWS_DEFAULT_REGION"));
+      return;
+    }
+    Note("AWS_DEFAULT_REGION", "not set");
+    const std::string name = SharedProfile::FindName(options_.profile, options_.environment);
+    const std::string where = fmt::format("profile \"{}\"", name);
+    const absl::StatusOr<SharedProfile> profile =
+        SharedProfile::Load(SharedProfile::FindPaths(options_.environment), name);
+    if (profile.ok() && !profile->Get("region").empty()) {
+      Finish(Checked(profile->Get("region"), fmt::format("region of {}", where)));
+      return;
+    }
+    Note(where, profile.ok() ? absl::string_view("has no region") : profile.status().message());
+    Finish(absl::FailedPreconditionError(
+        fmt::format("Cannot fetch region variable from config file, environment variables, ecs "
+                    "metadata, or ec2 "
+                    "metadata. Use local-mode to use the local config region. Looked at: {}",
+                    notes_)));
+  }
+
+  void Note(std::string_view place, absl::string_view said) {
+    notes_ += fmt::format("{}{} ({})", notes_.empty() ? "" : "; ", place, std::string(said));
+  }
+
+  // Always the last thing a function does: the callback may destroy this.
+  void Finish(const absl::StatusOr<std::string>& region) {
+    const Done done = std::exchange(done_, nullptr);
+    done(region);
+  }
+
+  IoLoop* const loop_;
+  const Options options_;
+  Time deadline_ = kTimeNever;
+  Done done_;
+  std::string notes_;  // what each place said
+  std::unique_ptr<RetryingClient> ecs_;
+};
+
+RegionFinder::RegionFinder(IoLoop* loop, Options options)
+    : impl_(std::make_shared<Impl>(loop, std::move(options))) {}
+RegionFinder::~RegionFinder() = default;
+
+void RegionFinder::Find(Time deadline, Done done) { impl_->Find(deadline, std::move(done)); }
+
+}  // namespace mobula
