@@ -1,7 +1,7 @@
 // `mobula health`: asks a running agent's admin page how it is; an exec probe for images without a shell.
 //
 // Room:   cold; its own process.
-// Limits: one second to connect, two in all; 1 MiB of answer.
+// Limits: two seconds in all, one for an address of a name that has several; 64 KiB of answer.
 #pragma once
 
 #include <string>

@@ -1,0 +1,97 @@
+// Tested by tests/unit/engine/app/health_command_test.cc and tests/e2e/health_test.py.
+#include "engine/app/health_command.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <optional>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "engine/base/status_macros.h"
+#include "engine/config/config.h"
+#include "engine/http/http_client.h"
+#include "engine/http/http_url.h"
+#include "engine/http/io_loop.h"
+
+namespace mobula {
+namespace {
+
+constexpr Duration kTimeMax = std::chrono::seconds(2);
+constexpr Duration kConnectMax = std::chrono::seconds(1);
+constexpr size_t kAnswerBytesMax = 64 * 1024;
+constexpr std::string_view kHelp =
+    "is the agent running? admin.address of its configuration says where it answers: give it with "
+    "--address or "
+    "MOBULA_ADMIN_ADDRESS";
+
+absl::StatusOr<HttpUrl> FindAdminPage(const std::string& given) {
+  const char* const variable = std::getenv("MOBULA_ADMIN_ADDRESS");
+  std::string address = given;
+  if (address.empty() && variable != nullptr) address = variable;
+  if (address.empty()) address = AdminConfig().address;
+  if (address == "off") {
+    return absl::FailedPreconditionError("admin.address is off: there is no page to ask");
+  }
+  ASSIGN_OR_RETURN(HostPort place, ParseHostPort(address));
+  if (place.host.empty() || place.host == "0.0.0.0") place.host = "127.0.0.1";
+  if (place.host == "::") place.host = "::1";
+  return HttpUrl{false, std::move(place.host), place.port, ""};
+}
+
+// What another program may answer there must not reach a terminal as it is.
+std::string Printable(std::string text) {
+  for (char& c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((byte < 0x20 && c != '\n') || byte == 0x7f) c = '?';
+  }
+  if (!text.empty() && text.back() != '\n') text += '\n';
+  return text;
+}
+
+absl::StatusOr<HttpResponse> Get(const HttpUrl& url, const std::string& path) {
+  IoLoop loop;
+  HttpClient::Options options;
+  options.url = url;
+  options.body_bytes_max = kAnswerBytesMax;
+  options.connect_timeout = kConnectMax;
+  ASSIGN_OR_RETURN(const std::unique_ptr<HttpClient> client,
+                   HttpClient::Create(&loop, std::move(options)));
+  HttpRequest request;
+  request.method = "GET";
+  request.target = path;
+  request.deadline = std::chrono::steady_clock::now() + kTimeMax;
+  std::optional<HttpResponse> answer;
+  client->Send(std::move(request), [&](HttpResponse response) {
+    answer = std::move(response);
+    loop.Stop();
+  });
+  loop.Run();
+  RETURN_IF_ERROR(answer->transport);
+  return *std::move(answer);
+}
+
+}  // namespace
+
+int HealthCommand(const HealthOptions& options) {
+  const std::string path = options.ready ? "/readyz" : "/healthz";
+  const absl::StatusOr<HttpUrl> url = FindAdminPage(options.address);
+  if (!url.ok()) {
+    std::fprintf(stderr, "mobula health: %s\n", std::string(url.status().message()).c_str());
+    return 1;
+  }
+  const std::string page = fmt::format("http://{}{}", url->Authority(), path);
+  const absl::StatusOr<HttpResponse> answer = Get(*url, path);
+  if (!answer.ok()) {
+    std::fprintf(stderr, "mobula health: no answer from %s: %s; %s\n", page.c_str(),
+                 std::string(answer.status().message()).c_str(), std::string(kHelp).c_str());
+    return 1;
+  }
+  std::fputs(Printable(answer->body).c_str(), stdout);
+  if (answer->status == 200) return 0;
+  std::fprintf(stderr, "mobula health: %s answers %d\n", page.c_str(), answer->status);
+  return 1;
+}
+
+}  // namespace mobula
