@@ -1,0 +1,448 @@
+// One row per key of the daemon's file; values are understood as its YAML reader understood them.
+// Tested by tests/unit/engine/config/daemon_settings_test.cc and tests/fuzz/daemon_fuzz.cc.
+#include "engine/config/daemon_settings.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <optional>
+#include <utility>
+#include <variant>
+
+#include "engine/base/status_macros.h"
+#include "engine/config/loader.h"
+#include "engine/config/shown.h"
+#include "engine/config/yaml_tree.h"
+#include "fmt/format.h"
+
+namespace mobula {
+namespace {
+
+constexpr int64_t kBufferMbMin = 3;
+// backends.*.concurrency knows no more.
+constexpr int64_t kConcurrencyMax = 1024;
+
+using TextMember = DaemonSetting<std::string> DaemonSettings::*;
+using IntMember = DaemonSetting<int64_t> DaemonSettings::*;
+using BoolMember = DaemonSetting<bool> DaemonSettings::*;
+
+enum class Special : uint8_t {
+  kVersion,
+  kIgnored,  // always accepted, never of any effect
+};
+
+struct Key {
+  std::string_view path;
+  std::variant<Special, TextMember, IntMember, BoolMember> member;
+};
+
+constexpr std::array<Key, 18> kKeys = {{
+    {"Version", Special::kVersion},
+    {"TotalBufferSizeMB", &DaemonSettings::buffer_mb},
+    {"Concurrency", &DaemonSettings::concurrency},
+    {"Endpoint", &DaemonSettings::endpoint},
+    {"Region", &DaemonSettings::region},
+    {"Socket.UDPAddress", &DaemonSettings::udp_address},
+    {"Socket.TCPAddress", &DaemonSettings::tcp_address},
+    {"Logging.LogRotation", &DaemonSettings::log_rotation},
+    {"Logging.LogLevel", &DaemonSettings::log_level},
+    {"Logging.LogPath", &DaemonSettings::log_path},
+    {"LocalMode", &DaemonSettings::local_mode},
+    {"ResourceARN", &DaemonSettings::resource_arn},
+    {"RoleARN", &DaemonSettings::role_arn},
+    {"NoVerifySSL", &DaemonSettings::no_verify_ssl},
+    {"ProxyAddress", &DaemonSettings::proxy_address},
+    {"proxyserver.idleconntimeout", Special::kIgnored},
+    {"proxyserver.maxidleconnsperhost", Special::kIgnored},
+    {"proxyserver.maxidleconns", Special::kIgnored},
+}};
+
+constexpr std::array<std::string_view, 3> kSections = {"Socket", "Logging", "proxyserver"};
+
+constexpr std::array<std::string_view, 5> kKeysGone = {"Profile.CPU", "Profile.Memory",
+                                                       "Socket.BufferSizeKB", "Logging.LogFormat",
+                                                       "Processor.BatchProcessorQueueSize"};
+constexpr std::array<std::string_view, 5> kKeysMoved = {
+    "LogRotation", "Processor.Region", "Processor.Endpoint", "Processor.Routine", "MemoryLimit"};
+
+// The daemon's levels, and ours for them.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kLevels = {
+    {{"dev", "debug"},
+     {"debug", "debug"},
+     {"info", "info"},
+     {"warn", "warn"},
+     {"error", "error"},
+     {"prod", "info"}}};
+constexpr std::string_view kLevelsText = "dev, debug, info, warn, error or prod";
+
+std::optional<std::string_view> LevelOf(std::string_view text) {
+  for (const auto& [theirs, ours] : kLevels) {
+    if (text == theirs) return ours;
+  }
+  return std::nullopt;
+}
+
+template <class Range>
+bool Contains(const Range& range, std::string_view text) {
+  return std::find(range.begin(), range.end(), text) != range.end();
+}
+
+const Key* FindKey(std::string_view path) {
+  const auto key =
+      std::find_if(kKeys.begin(), kKeys.end(), [&](const Key& k) { return k.path == path; });
+  return key == kKeys.end() ? nullptr : &*key;
+}
+
+absl::Status Unreadable(std::string_view cause) {
+  return absl::InvalidArgumentError(fmt::format("Error occur when using config flag: {}", cause));
+}
+
+// --- scalars as YAML 1.1 has them --------------------------------------------------------------------------
+
+std::optional<bool> YamlBool(const YamlNode& node) {
+  if (node.quoted) return std::nullopt;
+  for (const std::string_view word :
+       {"y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"}) {
+    if (node.text == word) return true;
+  }
+  for (const std::string_view word :
+       {"n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"}) {
+    if (node.text == word) return false;
+  }
+  return std::nullopt;
+}
+
+// A decimal fraction is cut to its whole part.
+std::optional<int64_t> YamlInt(const YamlNode& node) {
+  if (node.quoted) return std::nullopt;
+  std::string plain = node.text;
+  plain.erase(std::remove(plain.begin(), plain.end(), '_'), plain.end());
+  if (const auto number = ParseGoInt(plain)) return number;
+  if (plain.empty() || plain.find_first_not_of("0123456789+-.eE") != plain.npos) {
+    return std::nullopt;
+  }
+  const char* const begin = plain.data() + (plain.front() == '+' ? 1 : 0);
+  const char* const end = plain.data() + plain.size();
+  double value = 0;
+  const auto [rest, error] = std::from_chars(begin, end, value);
+  if (error != std::errc() || rest != end || !(std::abs(value) < 9e18)) return std::nullopt;
+  return static_cast<int64_t>(value);
+}
+
+// --- reading -----------------------------------------------------------------------------------------------
+
+class FileReader {
+ public:
+  FileReader(std::string_view name, DaemonKeys keys) : name_(name), keys_(keys) {}
+
+  absl::StatusOr<DaemonSettings> Read(const YamlNode& root) {
+    const bool empty = root.children.empty() && root.kind != YamlNode::Kind::kScalar &&
+                       root.kind != YamlNode::Kind::kList;
+    if (empty) return WrongVersion(name_);
+    if (root.kind == YamlNode::Kind::kScalar) {
+      return Unreadable(Place(root.line, root.column) + ": expected keys and values");
+    }
+    if (root.kind == YamlNode::Kind::kList || root.Find("Version") == nullptr) {
+      return absl::InvalidArgumentError(fmt::format(
+          "Config Version is missing. Use X-Ray Daemon Config Migration Script, or say `Version: "
+          "2` in {} when its keys are those of version 2.",
+          name_));
+    }
+    if (keys_ == DaemonKeys::kStrict) RETURN_IF_ERROR(CheckKeys(root));
+    for (const YamlNode& child : root.children) RETURN_IF_ERROR(ReadTop(child));
+    if (version_ != 1 && version_ != 2) return WrongVersion(version_place_);
+    return std::move(settings_);
+  }
+
+ private:
+  std::string Place(int line, int column) const {
+    return fmt::format("{}:{}:{}", name_, line, column);
+  }
+
+  static absl::Status WrongVersion(std::string_view place) {
+    return absl::InvalidArgumentError(
+        fmt::format("Config Version Setting is not correct. {}: expected Version 1 or 2.", place));
+  }
+
+  absl::Status CheckKeys(const YamlNode& root) const {
+    for (const YamlNode& child : root.children) {
+      if (child.kind != YamlNode::Kind::kMap) {
+        RETURN_IF_ERROR(CheckKey(child, child.key));
+        continue;
+      }
+      for (const YamlNode& inner : child.children) {
+        RETURN_IF_ERROR(CheckKey(inner, child.key + "." + inner.key));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status CheckKey(const YamlNode& node, const std::string& path) const {
+    const std::string place = Place(node.key_line, node.key_column);
+    if (Contains(kKeysGone, path)) {
+      return absl::InvalidArgumentError(
+          fmt::format("{} flag is not supported any more. Remove it: {}.", path, place));
+    }
+    if (Contains(kKeysMoved, path)) {
+      return absl::InvalidArgumentError(
+          fmt::format("{} flag is not supported. Use X-Ray Daemon Config Migration Script, or the "
+                      "key of version 2: {}.",
+                      path, place));
+    }
+    if (FindKey(path) == nullptr) {
+      return absl::InvalidArgumentError(
+          fmt::format("{} flag is invalid. It is none of the keys, whose case matters: {}.",
+                      Shown(path), place));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadTop(const YamlNode& node) {
+    if (!Contains(kSections, node.key)) return ReadKey(node, node.key);
+    if (node.kind == YamlNode::Kind::kNull) return absl::OkStatus();
+    if (node.kind != YamlNode::Kind::kMap) return WrongType(node, node.key, "a section of keys");
+    for (const YamlNode& inner : node.children) {
+      RETURN_IF_ERROR(ReadKey(inner, node.key + "." + inner.key));
+    }
+    return absl::OkStatus();
+  }
+
+  // The last of several values counts; nothing, and an empty text, stands for the default.
+  absl::Status ReadKey(const YamlNode& node, const std::string& path) {
+    const Key* const key = FindKey(path);
+    if (key == nullptr) return absl::OkStatus();
+    return std::visit([&](const auto& member) { return Set(node, path, member); }, key->member);
+  }
+
+  absl::Status Set(const YamlNode& node, const std::string& path, Special special) {
+    if (special == Special::kIgnored) return absl::OkStatus();
+    version_place_ = Place(node.key_line, node.key_column);
+    version_ = 0;
+    if (node.kind == YamlNode::Kind::kNull) return absl::OkStatus();
+    const auto version = node.kind == YamlNode::Kind::kScalar ? YamlInt(node) : std::nullopt;
+    if (!version) return WrongType(node, path, "a number");
+    version_ = *version;
+    return absl::OkStatus();
+  }
+
+  absl::Status Set(const YamlNode& node, const std::string& path, TextMember member) {
+    settings_.*member = DaemonSettings().*member;
+    if (node.kind == YamlNode::Kind::kNull) return absl::OkStatus();
+    if (node.kind != YamlNode::Kind::kScalar) return WrongType(node, path, "text");
+    if (node.text.empty()) return absl::OkStatus();
+    settings_.*member = {node.text, path};
+    if (member == &DaemonSettings::log_level && !LevelOf(node.text)) {
+      return Wrong(node, path, fmt::format("expected {}", kLevelsText));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Set(const YamlNode& node, const std::string& path, IntMember member) {
+    settings_.*member = {};
+    if (node.kind == YamlNode::Kind::kNull) return absl::OkStatus();
+    const auto number = node.kind == YamlNode::Kind::kScalar ? YamlInt(node) : std::nullopt;
+    if (!number) return WrongType(node, path, "a number");
+    if (*number != 0) settings_.*member = {*number, path};
+    if (member == &DaemonSettings::concurrency && *number < 0) {
+      return Wrong(node, path, "nothing would ever be sent: expected 0 or more");
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Set(const YamlNode& node, const std::string& path, BoolMember member) {
+    settings_.*member = DaemonSettings().*member;
+    if (node.kind == YamlNode::Kind::kNull) return absl::OkStatus();
+    const auto on = node.kind == YamlNode::Kind::kScalar ? YamlBool(node) : std::nullopt;
+    if (!on) return WrongType(node, path, "true or false");
+    settings_.*member = {*on, path};
+    return absl::OkStatus();
+  }
+
+  absl::Status Wrong(const YamlNode& node, std::string_view path, std::string_view what) const {
+    return Unreadable(fmt::format("{}: {}: \"{}\": {}", Place(node.line, node.column), path,
+                                  Shown(node.text), what));
+  }
+
+  absl::Status WrongType(const YamlNode& node, std::string_view path,
+                         std::string_view expected) const {
+    if (node.kind == YamlNode::Kind::kScalar) {
+      return Wrong(node, path,
+                   fmt::format("expected {}{}", expected, node.quoted ? ", without quotes" : ""));
+    }
+    return Unreadable(
+        fmt::format("{}: {}: expected {}", Place(node.line, node.column), path, expected));
+  }
+
+  const std::string name_;
+  const DaemonKeys keys_;
+  DaemonSettings settings_;
+  int64_t version_ = 0;
+  std::string version_place_;
+};
+
+// --- writing -----------------------------------------------------------------------------------------------
+
+std::string Quoted(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < ' ' || byte == 0x7f) {
+      out += fmt::format("\\x{:02x}", byte);
+    } else {
+      if (c == '"' || c == '\\') out += '\\';
+      out += c;
+    }
+  }
+  return out + '"';
+}
+
+// One configuration, line by line; the first setting that cannot be said in it ends it.
+class Writer {
+ public:
+  void Line(int indent, std::string_view text) {
+    out_ += fmt::format("{:{}}{}\n", "", indent * 2, text);
+  }
+
+  void Value(int indent, std::string_view key, std::string_view value, std::string_view source,
+             std::string_view remark = "") {
+    const std::string_view from = source.empty() ? "the daemon's default" : source;
+    Line(indent, fmt::format("{}: {}  # {}{}", key, value, from, remark));
+  }
+
+  // The setting's text; its default is only written where ours differs, with `always`.
+  void Text(int indent, std::string_view key, const DaemonSetting<std::string>& setting,
+            bool always = false) {
+    if (setting.value.empty() || (setting.source.empty() && !always)) return;
+    if (setting.value.find("${") != std::string::npos) {
+      Fail(fmt::format("{}: a value with ${{ cannot be taken over: here it begins a reference",
+                       setting.source));
+    }
+    Value(indent, key, Quoted(setting.value), setting.source);
+  }
+
+  void Fail(std::string_view message) {
+    if (status_.ok()) status_ = absl::InvalidArgumentError(std::string(message));
+  }
+
+  absl::StatusOr<std::string> Take() {
+    RETURN_IF_ERROR(status_);
+    return std::move(out_);
+  }
+
+ private:
+  std::string out_;
+  absl::Status status_;
+};
+
+void WriteBackend(const DaemonSettings& s, Writer* out) {
+  out->Line(0, "backends:");
+  out->Line(1, "xray:");
+  out->Line(2, "type: xray");
+  out->Text(2, "region", s.region);
+  out->Text(2, "endpoint", s.endpoint);
+  out->Text(2, "role_arn", s.role_arn);
+  out->Text(2, "resource_arn", s.resource_arn);
+  out->Text(2, "http_proxy", s.proxy_address);
+  if (s.concurrency.value > 0) {
+    const int64_t most = std::min(s.concurrency.value, kConcurrencyMax);
+    out->Value(2, "concurrency", std::to_string(most), s.concurrency.source,
+               most < s.concurrency.value ? fmt::format(": {}", s.concurrency.value) : "");
+  }
+  if (s.no_verify_ssl.value) {
+    out->Line(2, "tls:");
+    out->Value(3, "verify", "false", s.no_verify_ssl.source);
+  }
+}
+
+void WriteLog(const DaemonSettings& s, Writer* out) {
+  out->Line(0, "log:");
+  out->Line(1, "format: daemon  # the daemon's lines");
+  const std::string level(LevelOf(s.log_level.value).value_or("info"));
+  out->Value(1, "level", level, s.log_level.source,
+             level == s.log_level.value ? "" : ": " + s.log_level.value);
+  if (s.log_path.value.empty()) {
+    out->Line(1, "path: \"-\"  # the daemon's default: standard output");
+    return;
+  }
+  // "-" alone is a file's name to the daemon.
+  out->Text(
+      1, "path",
+      s.log_path.value == "-" ? DaemonSetting<std::string>{"./-", s.log_path.source} : s.log_path);
+  out->Line(1, "rotate:");
+  out->Value(2, "size", s.log_rotation.value ? "50MiB" : "never", s.log_rotation.source);
+  if (s.log_rotation.value) out->Line(2, "keep: 1  # as the daemon does");
+}
+
+}  // namespace
+
+absl::StatusOr<DaemonSettings> ParseDaemonFile(std::string_view text, std::string_view name,
+                                               DaemonKeys keys) {
+  if (text.size() > kConfigFileBytesMax) {
+    return Unreadable(fmt::format("{}: larger than 1MiB", name));
+  }
+  const absl::StatusOr<YamlNode> root = ParseYamlTree(text);
+  if (!root.ok()) {
+    return Unreadable(fmt::format("{}:{}", name, Shown(std::string(root.status().message()), 500)));
+  }
+  return FileReader(name, keys).Read(*root);
+}
+
+absl::StatusOr<DaemonSettings> LoadDaemonFile(const std::string& path, DaemonKeys keys) {
+  const absl::StatusOr<std::string> text = ReadConfigFile(path);
+  if (!text.ok()) return Unreadable(std::string(text.status().message()));
+  return ParseDaemonFile(*text, path, keys);
+}
+
+void ApplyDaemonFlags(const DaemonFlags& flags, DaemonSettings* settings) {
+  const auto apply = [](const auto& flag, std::string_view name, auto* setting) {
+    if (flag) *setting = {*flag, std::string(name)};
+  };
+  const DaemonSettings defaults;
+  apply(flags.resource_arn, "-a", &settings->resource_arn);
+  apply(flags.local_mode, "-o", &settings->local_mode);
+  apply(flags.buffer_memory, "-m", &settings->buffer_mb);
+  apply(flags.region, "-n", &settings->region);
+  apply(flags.bind, "-b", &settings->udp_address);
+  if (settings->udp_address.value.empty()) settings->udp_address = defaults.udp_address;
+  apply(flags.bind_tcp, "-t", &settings->tcp_address);
+  if (settings->tcp_address.value.empty()) settings->tcp_address = defaults.tcp_address;
+  apply(flags.role_arn, "-r", &settings->role_arn);
+  apply(flags.log_file, "-f", &settings->log_path);
+  apply(flags.proxy_address, "-p", &settings->proxy_address);
+  if (flags.log_level && LevelOf(*flags.log_level)) {
+    settings->log_level = {*flags.log_level, "-l"};
+  } else if (flags.log_level) {
+    settings->warnings.push_back(fmt::format("-l {}: ignored, for it is no level: expected {}",
+                                             Shown(*flags.log_level), kLevelsText));
+  }
+}
+
+absl::StatusOr<std::string> MigrateDaemonSettings(const DaemonSettings& s,
+                                                  std::string_view origin) {
+  Writer out;
+  out.Line(0, fmt::format("# The X-Ray daemon's settings from {}, as a configuration of Mobula.",
+                          Shown(origin, 200)));
+  out.Line(0, "# Behind each value: the daemon's key or flag that it came from.");
+  out.Line(0, "receivers:");
+  out.Line(1, "udp:");
+  out.Text(2, "address", s.udp_address, true);
+  out.Line(1, "proxy:");
+  out.Text(2, "address", s.tcp_address, true);
+  if (s.buffer_mb.value > 0) {
+    if (s.buffer_mb.value < kBufferMbMin) {
+      out.Fail("Not enough Buffers Memory Allocated. Min Buffers Memory required: 3 MB.");
+    }
+    out.Line(0, "buffer:");
+    out.Value(1, "memory", fmt::format("{}MiB", s.buffer_mb.value), s.buffer_mb.source);
+  }
+  WriteBackend(s, &out);
+  if (s.local_mode.value) {
+    out.Line(0, "aws:");
+    out.Value(1, "metadata", "off", s.local_mode.source);
+  }
+  WriteLog(s, &out);
+  return out.Take();
+}
+
+}  // namespace mobula
