@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,12 +13,16 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <filesystem>
 #include <map>
 #include <mutex>
+#include <system_error>
 #include <utility>
 
+#include "engine/base/status_macros.h"
 #include "engine/base/unique_fd.h"
 
 namespace mobula {
@@ -33,6 +38,7 @@ constexpr size_t kEventEntriesMax = 64;
 
 constexpr std::array<std::string_view, 4> kLevelNames = {"debug", "info", "warn", "error"};
 constexpr std::array<std::string_view, 4> kLevelTexts = {"DEBUG", "INFO ", "WARN ", "ERROR"};
+constexpr std::array<std::string_view, 4> kDaemonLevels = {"Debug", "Info", "Warn", "Error"};
 constexpr std::array<std::string_view, 4> kLevelColours = {"\x1b[2m", "\x1b[32m", "\x1b[33m",
                                                            "\x1b[31m"};
 
@@ -135,6 +141,21 @@ std::string Timestamp(std::chrono::system_clock::time_point now) {
   return text.data();
 }
 
+// RFC 3339 in the machine's time zone, to the second.
+std::string LocalTimestamp(std::time_t now) {
+  std::tm local{};
+  localtime_r(&now, &local);
+  const long minutes = local.tm_gmtoff / 60;
+  std::array<char, 16> zone{};
+  std::snprintf(zone.data(), zone.size(), "%c%02ld:%02ld", minutes < 0 ? '-' : '+',
+                std::abs(minutes) / 60, std::abs(minutes) % 60);
+  std::array<char, 80> text{};
+  std::snprintf(text.data(), text.size(), "%04d-%02d-%02dT%02d:%02d:%02d%s", local.tm_year + 1900,
+                local.tm_mon + 1, local.tm_mday, local.tm_hour, local.tm_min, local.tm_sec,
+                minutes == 0 ? "Z" : zone.data());
+  return text.data();
+}
+
 bool NeedsQuotes(std::string_view value) {
   return value.empty() || value.find_first_of(" \"=\\") != std::string_view::npos;
 }
@@ -185,6 +206,23 @@ std::string TextLine(const Line& line, bool colour, bool over_status_line) {
       out.Escaped(field.value, Quoting::kBare);
     }
   }
+  const bool cut = out.cut();
+  std::string text = out.Take();
+  if (cut) text += kCutMark;
+  return text + repeated + "\n";
+}
+
+std::string DaemonLine(const Line& line) {
+  constexpr std::string_view kCutMark = " [cut]";
+  const std::string repeated =
+      line.repeated > 0 ? " (and " + std::to_string(line.repeated) + " more like it before)"
+                        : std::string();
+  LineBuilder out(kCutMark.size() + repeated.size() + 1);
+  out.Raw(LocalTimestamp(std::time(nullptr)));
+  out.Raw(" [");
+  out.Raw(kDaemonLevels[static_cast<size_t>(line.level)]);
+  out.Raw("] ");
+  out.Escaped(line.message, Quoting::kBare);
   const bool cut = out.cut();
   std::string text = out.Take();
   if (cut) text += kCutMark;
@@ -300,17 +338,17 @@ class Log::Impl {
   explicit Impl(Options options) : options_(std::move(options)) {}
 
   absl::Status Open() {
-    if (options_.path.empty()) {
-      fd_ = STDERR_FILENO;
+    if (options_.path.empty() || options_.path == "-") {
+      fd_ = options_.path.empty() ? STDERR_FILENO : STDOUT_FILENO;
       return absl::OkStatus();
     }
-    owned_ = UniqueFd(
-        ::open(options_.path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640));
-    if (!owned_.valid()) {
-      return absl::ErrnoToStatus(errno, "cannot open the log file " + options_.path);
-    }
-    fd_ = owned_.get();
-    return absl::OkStatus();
+    is_file_ = true;
+    return OpenFile();
+  }
+
+  absl::Status Reopen() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return is_file_ ? OpenFile() : absl::OkStatus();
   }
 
   void KeepIn(std::string* lines, std::function<Time()> now) {
@@ -330,17 +368,63 @@ class Log::Impl {
     uint64_t repeated = 0;
     if (level >= LogLevel::kWarn && !repeats_.Admit(event, key, now_(), &repeated)) return;
     const Line line{level, event, message, fields, repeated};
-    Put(options_.format == LogFormat::kJson
-            ? JsonLine(line)
-            : TextLine(line, options_.colour, options_.over_status_line));
+    Put(Text(line));
   }
 
  private:
+  [[nodiscard]] std::string Text(const Line& line) const {
+    switch (options_.format) {
+      case LogFormat::kText:
+        return TextLine(line, options_.colour, options_.over_status_line);
+      case LogFormat::kJson:
+        return JsonLine(line);
+      case LogFormat::kDaemon:
+        return DaemonLine(line);
+    }
+    return "";
+  }
+
+  // The descriptor in use changes only when the new file is open.
+  absl::Status OpenFile() {
+    const std::filesystem::path path(options_.path);
+    if (std::error_code error; path.has_parent_path()) {
+      std::filesystem::create_directories(path.parent_path(), error);  // open tells what is wrong
+    }
+    // What reads the X-Ray daemon's log runs as another user.
+    const mode_t mode = options_.format == LogFormat::kDaemon ? 0644 : 0640;
+    UniqueFd fd(::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, mode));
+    if (!fd.valid()) {
+      return absl::ErrnoToStatus(errno, "cannot open the log file " + options_.path);
+    }
+    struct stat info {};
+    regular_ = ::fstat(fd.get(), &info) == 0 && S_ISREG(info.st_mode);
+    size_ = regular_ ? static_cast<uint64_t>(info.st_size) : 0;
+    owned_ = std::move(fd);
+    fd_ = owned_.get();
+    return absl::OkStatus();
+  }
+
+  void Rotate() {
+    const auto name = [this](int number) {
+      return number == 0 ? options_.path : options_.path + "." + std::to_string(number);
+    };
+    for (int i = options_.rotate_keep - 1; i >= 0; --i) {
+      if (::rename(name(i).c_str(), name(i + 1).c_str()) != 0 && errno != ENOENT) break;
+    }
+    // After an error this is the old file again, and the next try one more size away.
+    if (const bool opened = OpenFile().ok(); !opened || size_ >= options_.rotate_size) size_ = 0;
+  }
+
   void Put(const std::string& line) noexcept {
     if (kept_ != nullptr) {
       kept_->append(line);
       return;
     }
+    if (options_.rotate_size > 0 && regular_ && size_ > 0 &&
+        size_ + line.size() > options_.rotate_size) {
+      Rotate();
+    }
+    size_ += line.size();
     pollfd ready{fd_, POLLOUT, 0};
     // POLLERR is a pipe nobody reads any more: writing to it would raise SIGPIPE.
     if (::poll(&ready, 1, 0) != 1 || ready.revents != POLLOUT) return;
@@ -356,9 +440,12 @@ class Log::Impl {
   const Options options_;
   UniqueFd owned_;
   int fd_ = -1;
+  bool is_file_ = false;
+  bool regular_ = false;
+  uint64_t size_ = 0;  // of the open file
   std::string* kept_ = nullptr;
   std::function<Time()> now_ = [] { return std::chrono::steady_clock::now(); };
-  std::mutex mutex_;  // guards repeats_ and the order of writes
+  std::mutex mutex_;  // guards repeats_, the open file and the order of writes
   RepeatTable repeats_;
 };
 
@@ -367,7 +454,7 @@ Log::~Log() = default;
 
 absl::StatusOr<std::unique_ptr<Log>> Log::Open(const Options& options) {
   auto impl = std::make_unique<Impl>(options);
-  if (absl::Status status = impl->Open(); !status.ok()) return status;
+  RETURN_IF_ERROR(impl->Open());
   return std::unique_ptr<Log>(new Log(std::move(impl)));
 }
 
@@ -383,6 +470,8 @@ std::unique_ptr<Log> Log::ForTesting(std::string* lines, const Options& options,
   impl->KeepIn(lines, std::move(now));
   return std::unique_ptr<Log>(new Log(std::move(impl)));
 }
+
+absl::Status Log::Reopen() { return impl_->Reopen(); }
 
 bool Log::Enabled(LogLevel level) const noexcept { return impl_->Enabled(level); }
 

@@ -5,7 +5,8 @@
 // Limits:    a line is at most 4,096 bytes; control bytes and invalid UTF-8 of every value are escaped, so
 //            nothing foreign can forge a line. Repeats of one event (same `event` and same `key` field)
 //            within 10 s are counted and told as `repeated=N` on the next line of that event.
-// Errors:    a line that cannot be written is dropped: logging never blocks or ends the program.
+// Errors:    a line that cannot be written is dropped: logging never blocks or ends the program. A file that
+//            cannot be rotated keeps growing.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +22,7 @@
 namespace mobula {
 
 enum class LogLevel : uint8_t { kDebug, kInfo, kWarn, kError };
-// kDaemon: `2006-01-02T15:04:05Z07:00 [Level] message`, the X-Ray daemon's, without fields.
+// kDaemon: `2006-01-02T15:04:05Z07:00 [Level] message`, the X-Ray daemon's, in local time and without fields.
 enum class LogFormat : uint8_t { kText, kJson, kDaemon };
 
 // "debug" | "info" | "warn" | "error".
@@ -57,10 +58,10 @@ class Log {
     LogLevel level = LogLevel::kInfo;
     LogFormat format = LogFormat::kText;
     std::string path;  // empty: stderr; "-": stdout; else a file, missing folders are made
-    uint64_t rotate_size =
-        0;                // bytes at which the file becomes `.1`, `.1` becomes `.2`...; 0: never
-    int rotate_keep = 1;  // older files kept
-    bool colour = false;  // ANSI colours of the level; only set for a terminal
+    // Bytes at which the file becomes `.1`, `.1` becomes `.2`...; 0: never.
+    uint64_t rotate_size = 0;
+    int rotate_keep = 1;            // older files kept
+    bool colour = false;            // ANSI colours of the level; only set for a terminal
     bool over_status_line = false;  // each line first erases the terminal's line it is written on
   };
 
@@ -93,6 +94,10 @@ class Log {
              std::initializer_list<LogField> fields = {}) {
     Write(LogLevel::kError, event, message, fields);
   }
+
+  // Opens the file again under its name, after somebody renamed it; what is no file stays as it is. On an
+  // error the old one stays in use.
+  absl::Status Reopen();
 
   [[nodiscard]] bool Enabled(LogLevel level) const noexcept;
 
