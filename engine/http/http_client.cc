@@ -36,10 +36,17 @@ bool IsValid(const HttpRequest& request) {
          });
 }
 
-std::string BuildHead(const HttpRequest& request, const std::string& authority) {
+std::string ProxyAuthorization(const HttpForwardProxy& proxy) {
+  if (proxy.authorization.empty()) return {};
+  return fmt::format("Proxy-Authorization: {}\r\n", proxy.authorization);
+}
+
+std::string BuildHead(const HttpRequest& request, const std::string& target_prefix,
+                      const std::string& first_headers) {
   fmt::memory_buffer head;
   const auto out = std::back_inserter(head);
-  fmt::format_to(out, "{} {} HTTP/1.1\r\nHost: {}\r\n", request.method, request.target, authority);
+  fmt::format_to(out, "{} {}{} HTTP/1.1\r\n{}", request.method, target_prefix, request.target,
+                 first_headers);
   for (const auto& [name, value] : request.headers) {
     fmt::format_to(out, "{}: {}\r\n", name, value);
   }
@@ -61,14 +68,23 @@ class HttpClient::Impl final : public HttpConnectionOwner {
   Impl(IoLoop* loop, Options options, std::unique_ptr<TlsClientContext> tls)
       : context_(loop->context()),
         options_(std::move(options)),
-        authority_(options_.url.Authority()),
+        peer_(options_.proxy.has_value() ? options_.proxy->url : options_.url),
+        first_headers_(fmt::format("Host: {}\r\n", options_.url.Authority())),
         tls_(std::move(tls)),
         resolver_(context_),
         timer_(loop) {
+    if (options_.proxy.has_value() && options_.url.tls) {
+      const std::string target = options_.url.AuthorityWithPort();
+      tunnel_request_ = fmt::format("CONNECT {} HTTP/1.1\r\nHost: {}\r\n{}\r\n", target, target,
+                                    ProxyAuthorization(*options_.proxy));
+    } else if (options_.proxy.has_value()) {
+      target_prefix_ = "http://" + options_.url.Authority();
+      first_headers_ += ProxyAuthorization(*options_.proxy);
+    }
     error_code no_literal;
-    const asio::ip::address address = asio::ip::make_address(options_.url.host, no_literal);
+    const asio::ip::address address = asio::ip::make_address(peer_.host, no_literal);
     if (no_literal) return;
-    endpoints_ = {Tcp::endpoint(address, options_.url.port)};
+    endpoints_ = {Tcp::endpoint(address, peer_.port)};
     endpoints_until_ = kTimeNever;
     literal_ = true;
   }
@@ -82,7 +98,7 @@ class HttpClient::Impl final : public HttpConnectionOwner {
       return;
     }
     auto call = std::make_unique<HttpCall>();
-    call->head = BuildHead(request, authority_);
+    call->head = BuildHead(request, target_prefix_, first_headers_);
     call->body = request.body;
     call->deadline = request.deadline;
     call->head_only = request.method == "HEAD";
@@ -112,6 +128,7 @@ class HttpClient::Impl final : public HttpConnectionOwner {
   // --- HttpConnectionOwner ---
   const Options& options() const override { return options_; }
   TlsClientContext* tls() override { return tls_.get(); }
+  const std::string& tunnel_request() const override { return tunnel_request_; }
   Scratch& scratch() override { return scratch_; }
 
   void WatchUntil(Time at) override {
@@ -155,8 +172,7 @@ class HttpClient::Impl final : public HttpConnectionOwner {
     WatchUntil(call->deadline);
     waiting_.push_back(std::move(call));
     if (std::exchange(resolving_, true)) return;
-    resolver_.async_resolve(options_.url.host, std::to_string(options_.url.port),
-                            Tcp::resolver::numeric_service,
+    resolver_.async_resolve(peer_.host, std::to_string(peer_.port), Tcp::resolver::numeric_service,
                             [this, alive = std::weak_ptr<bool>(alive_)](
                                 const error_code& error, const Tcp::resolver::results_type& found) {
                               if (!alive.expired()) OnResolved(error, found);
@@ -169,8 +185,7 @@ class HttpClient::Impl final : public HttpConnectionOwner {
     const bool failed = error || found.empty();
     // Old addresses are better than none: a resolver that is down does not stop a service that is up.
     if (failed && endpoints_.empty()) {
-      const std::string message =
-          fmt::format("cannot resolve {}: {}", options_.url.host, error.message());
+      const std::string message = fmt::format("cannot resolve {}: {}", PeerName(), error.message());
       for (const HttpCallPtr& call : calls) {
         Post(std::move(call->done), absl::NotFoundError(message), "dns");
       }
@@ -201,10 +216,9 @@ class HttpClient::Impl final : public HttpConnectionOwner {
                                      std::make_move_iterator(waiting_.end()));
     waiting_.erase(late, waiting_.end());
     for (const HttpCallPtr& call : expired) {
-      Post(
-          std::move(call->done),
-          absl::DeadlineExceededError(fmt::format("resolving {} took too long", options_.url.host)),
-          "timeout");
+      Post(std::move(call->done),
+           absl::DeadlineExceededError(fmt::format("resolving {} took too long", PeerName())),
+           "timeout");
     }
     for (const HttpConnectionPtr& connection : present) {
       if (connection->due() <= now) connection->OnDue(now);
@@ -239,9 +253,16 @@ class HttpClient::Impl final : public HttpConnectionOwner {
     return calls;
   }
 
+  [[nodiscard]] std::string PeerName() const {
+    return options_.proxy.has_value() ? fmt::format("the proxy {}", peer_.host) : peer_.host;
+  }
+
   asio::io_context& context_;
   const Options options_;
-  const std::string authority_;
+  const HttpUrl peer_;  // whom to connect to: the target or its proxy
+  std::string target_prefix_;
+  std::string first_headers_;
+  std::string tunnel_request_;
   const std::unique_ptr<TlsClientContext> tls_;
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 
@@ -263,6 +284,14 @@ HttpClient::HttpClient(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 HttpClient::~HttpClient() = default;
 
 absl::StatusOr<std::unique_ptr<HttpClient>> HttpClient::Create(IoLoop* loop, Options options) {
+  if (options.proxy.has_value() && options.proxy->url.tls) {
+    return absl::InvalidArgumentError(fmt::format(
+        "the forward proxy https://{}: TLS to a proxy is not supported, use an http:// address",
+        options.proxy->url.Authority()));
+  }
+  if (options.proxy.has_value() && !IsClean(options.proxy->authorization)) {
+    return absl::InvalidArgumentError("the forward proxy's authorization has control characters");
+  }
   std::unique_ptr<TlsClientContext> tls;
   if (options.url.tls) {
     ASSIGN_OR_RETURN(tls,

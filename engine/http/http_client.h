@@ -7,8 +7,9 @@
 // Errors:    a call that got no answer ends with HttpResponse::transport: DeadlineExceeded
 //            (time-out), Unavailable (no connection, reset, TLS handshake), NotFound (DNS),
 //            Unauthenticated (the certificate was not accepted), DataLoss (no HTTP, or over a
-//            limit), Cancelled (Close). Redirects are answers like any other.
-// Limits:    16 KiB of answer headers, of one chunk's head and of the trailer, `body_bytes_max` of
+//            limit), Cancelled (Close). Redirects are answers like any other. A forward proxy that
+//            refuses the tunnel, or wants to know who asks (407), is Unavailable.
+// Limits:    16 KiB of answer headers, of a proxy's answer, of one chunk's head and of the trailer, `body_bytes_max` of
 //            answer body, one connection per call in flight.
 //
 // Addresses are resolved again after `resolve_ttl` and after a failed connect; while that fails, the
@@ -48,8 +49,8 @@ struct HttpRequest {
 struct HttpResponse {
   absl::Status transport;
   // A short stable name of what `transport` is about: "timeout", "refused", "unreachable", "reset",
-  // "dns", "tls_verify", "tls_handshake", "garbled", "canceled", "invalid_request". Empty with an
-  // answer.
+  // "dns", "tls_verify", "tls_handshake", "garbled", "canceled", "invalid_request", "proxy_refused".
+  // Empty with an answer.
   std::string_view fault;
 
   int status = 0;
@@ -62,9 +63,10 @@ struct HttpResponse {
 
 using HttpDone = std::function<void(HttpResponse)>;
 
-// A forward proxy: https is tunnelled through CONNECT, http is asked for with the whole URL.
+// A forward proxy: https is tunnelled through CONNECT, http is asked for with the whole URL. The proxy's name is
+// the one that is resolved here; the target's is the proxy's business.
 struct HttpForwardProxy {
-  HttpUrl url;
+  HttpUrl url;                // http only: TLS to the proxy itself is not supported
   std::string authorization;  // of Proxy-Authorization; empty: none. A secret.
 };
 
@@ -82,7 +84,7 @@ class HttpClient {
     Duration resolve_ttl = std::chrono::seconds(60);
   };
 
-  // Fails on a certificate file that cannot be read; does not connect.
+  // Fails on a certificate file that cannot be read and on a proxy that cannot be used; does not connect.
   static absl::StatusOr<std::unique_ptr<HttpClient>> Create(IoLoop* loop, Options options);
   // Drops the callbacks of calls in flight.
   ~HttpClient();

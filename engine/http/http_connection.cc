@@ -49,7 +49,10 @@ void HttpResponseParser::on_response_impl(int status, text, int, error_code&) {
   response_->status = status;
 }
 
-void HttpResponseParser::on_field_impl(http::field, text name, text value, error_code&) {
+void HttpResponseParser::on_field_impl(http::field, text name, text value, error_code& error) {
+  // The base class bounds what it has not yet taken, not the sum of what came bit by bit.
+  head_bytes_ += name.size() + value.size();
+  if (head_bytes_ > kHeaderBytesMax) error = http::error::header_limit;
   response_->headers.emplace_back(std::string(name), std::string(value));
 }
 
@@ -114,19 +117,104 @@ void HttpConnection::TryNextEndpoint() {
 void HttpConnection::OnConnect(const error_code& error) {
   const Tcp::endpoint endpoint = endpoints_[endpoint_next_ - 1];
   if (error) {
-    connect_error_ = absl::UnavailableError(fmt::format("cannot connect to {} port {}: {}",
-                                                        endpoint.address().to_string(),
-                                                        endpoint.port(), error.message()));
+    connect_error_ = absl::UnavailableError(
+        fmt::format("cannot connect to {}{} port {}: {}",
+                    owner_->options().proxy.has_value() ? PeerName() + " at " : std::string(),
+                    endpoint.address().to_string(), endpoint.port(), error.message()));
     connect_fault_ = error == asio::error::connection_refused ? "refused" : "unreachable";
     TryNextEndpoint();
     return;
   }
   owner_->OnConnected(endpoint);
   owner_->WatchUntil(call_->deadline);
-  if (owner_->tls() == nullptr) {
+  if (!owner_->tunnel_request().empty()) {
+    state_ = State::kTunnel;
+    parser_.emplace(&response_, 0, /*head_only=*/true);
+    WriteTunnelRequest();
+  } else if (owner_->tls() != nullptr) {
+    BeginTls();
+  } else {
     Begin();
+  }
+}
+
+// --- The tunnel
+// ----------------------------------------------------------------------------------------
+
+void HttpConnection::WriteTunnelRequest() {
+  const std::string& request = owner_->tunnel_request();
+  while (written_ < request.size()) {
+    const ssize_t sent = ::send(socket_.native_handle(), request.data() + written_,
+                                request.size() - written_, MSG_NOSIGNAL);
+    if (sent < 0 && FromErrno(IoStatus::kWantWrite).status == IoStatus::kWantWrite) {
+      WaitWritable();
+      return;
+    }
+    if (sent < 0) break;  // reading says why
+    written_ += static_cast<size_t>(sent);
+  }
+  WaitReadable();
+}
+
+void HttpConnection::ReadTunnelAnswer() {
+  HttpConnectionOwner::Scratch& buffer = owner_->scratch();
+  const IoResult result = ReadSome(buffer.data(), buffer.size());
+  switch (result.status) {
+    case IoStatus::kDone:
+      break;
+    case IoStatus::kWantRead:
+    case IoStatus::kWantWrite:
+      WaitReadable();
+      return;
+    case IoStatus::kEnd:
+      Lost("closed before an answer");
+      return;
+    case IoStatus::kError:
+      Lost(std::strerror(errno));
+      return;
+  }
+  tunnel_bytes_ += result.bytes;
+  partial_.append(buffer.data(), result.bytes);
+  while (!partial_.empty()) {
+    error_code error;
+    const size_t used = parser_->put(asio::buffer(partial_), error);
+    partial_.erase(0, used);
+    if (error && error != http::error::need_more) {
+      Fail(absl::DataLossError(
+               fmt::format("the answer of {} is not usable HTTP: {}", PeerName(), error.message())),
+           "garbled");
+      return;
+    }
+    if (parser_->is_done() && response_.status / 100 != 1) {
+      OnTunnelAnswer();
+      return;
+    }
+    if (parser_->is_done()) {
+      response_ = HttpResponse();
+      parser_.emplace(&response_, 0, /*head_only=*/true);
+    } else if (error || used == 0) {
+      break;
+    }
+  }
+  if (tunnel_bytes_ > kHeaderBytesMax) {
+    Fail(absl::DataLossError(fmt::format("the answer of {} has no end", PeerName())), "garbled");
     return;
   }
+  WaitReadable();
+}
+
+void HttpConnection::OnTunnelAnswer() {
+  if (response_.status / 100 != 2) {
+    Fail(ProxyRefused(), "proxy_refused");
+  } else if (!partial_.empty() || written_ != owner_->tunnel_request().size()) {
+    // In TLS the client speaks first.
+    Fail(absl::DataLossError(fmt::format("{} sent more than its answer", PeerName())), "garbled");
+  } else {
+    BeginTls();
+  }
+}
+
+void HttpConnection::BeginTls() {
   tls_ = owner_->tls()->NewStream(socket_.native_handle());
   if (tls_ == nullptr) {
     Fail(absl::UnavailableError("cannot begin TLS"), "tls_handshake");
@@ -281,6 +369,8 @@ bool HttpConnection::Feed(const char* data, size_t size) {
     size = partial_.size();
   }
   while (size > 0) {
+    // The parser asserts that the end of a chunked body is there as a whole, five bytes.
+    if (parser_->is_header_done() && parser_->chunked() && size < 5) break;
     error_code error;
     const size_t used = parser_->put(asio::buffer(data, size), error);
     data += used;
@@ -327,6 +417,11 @@ void HttpConnection::OnEnd() {
 }
 
 void HttpConnection::Finish(bool reusable) {
+  if (response_.status == 407 && tls_ == nullptr && owner_->options().proxy.has_value()) {
+    // Only a proxy asks for this.
+    Fail(ProxyRefused(), "proxy_refused");
+    return;
+  }
   const HttpCallPtr call = std::move(call_);
   HttpResponse response = std::move(response_);
   // An answer that overtook its request leaves half a request on the connection.
@@ -350,10 +445,22 @@ void HttpConnection::Lost(std::string_view reason) {
     Close();
     owner_->Resend(std::move(call));
   } else {
-    Fail(absl::UnavailableError(
-             fmt::format("connection to {} lost: {}", owner_->options().url.host, reason)),
+    Fail(absl::UnavailableError(fmt::format("connection to {} lost: {}", PeerName(), reason)),
          "reset");
   }
+}
+
+std::string HttpConnection::PeerName() const {
+  const HttpClient::Options& options = owner_->options();
+  // Through a tunnel it is the target that talks.
+  const bool proxy = options.proxy.has_value() && tls_ == nullptr;
+  return proxy ? fmt::format("the proxy {}", options.proxy->url.Authority()) : options.url.host;
+}
+
+absl::Status HttpConnection::ProxyRefused() const {
+  return absl::UnavailableError(fmt::format(
+      "{} refuses to pass calls on to {}: HTTP {}{}", PeerName(), owner_->options().url.Authority(),
+      response_.status, response_.status == 407 ? ", it wants a user name and password" : ""));
 }
 
 void HttpConnection::Fail(absl::Status transport, std::string_view fault) {
@@ -382,6 +489,7 @@ Time HttpConnection::due() const noexcept {
   switch (state_) {
     case State::kConnecting:
       return attempt_due_;
+    case State::kTunnel:
     case State::kHandshake:
     case State::kBusy:
       return call_->deadline;
@@ -401,8 +509,7 @@ void HttpConnection::OnDue(Time now) {
   const bool connecting = state_ == State::kConnecting;
   if (now >= call_->deadline) {
     Fail(absl::DeadlineExceededError(fmt::format("no {} from {} in time",
-                                                 connecting ? "connection" : "answer",
-                                                 owner_->options().url.host)),
+                                                 connecting ? "connection" : "answer", PeerName())),
          "timeout");
   } else if (connecting) {
     connect_error_ = absl::UnavailableError("connecting took too long");
@@ -430,7 +537,9 @@ void HttpConnection::WaitWritable() {
 }
 
 void HttpConnection::OnReadable() {
-  if (state_ == State::kHandshake) {
+  if (state_ == State::kTunnel) {
+    ReadTunnelAnswer();
+  } else if (state_ == State::kHandshake) {
     Handshake();
   } else if (state_ == State::kBusy || state_ == State::kIdle) {
     if (std::exchange(write_wants_read_, false)) Write();
@@ -439,7 +548,9 @@ void HttpConnection::OnReadable() {
 }
 
 void HttpConnection::OnWritable() {
-  if (state_ == State::kHandshake) {
+  if (state_ == State::kTunnel) {
+    WriteTunnelRequest();
+  } else if (state_ == State::kHandshake) {
     Handshake();
   } else if (state_ == State::kBusy) {
     Write();

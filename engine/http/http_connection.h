@@ -43,7 +43,7 @@ class HttpResponseParser final : public boost::beast::http::basic_parser<false> 
 
   void on_request_impl(boost::beast::http::verb, text, text, int, error_code&) override {}
   void on_response_impl(int status, text, int, error_code&) override;
-  void on_field_impl(boost::beast::http::field, text name, text value, error_code&) override;
+  void on_field_impl(boost::beast::http::field, text name, text value, error_code& error) override;
   void on_header_impl(error_code&) override {}
   // Reserves nothing: how much comes is only known when it came.
   void on_body_init_impl(const boost::optional<uint64_t>&, error_code&) override {}
@@ -53,6 +53,7 @@ class HttpResponseParser final : public boost::beast::http::basic_parser<false> 
   void on_finish_impl(error_code&) override {}
 
   HttpResponse* const response_;
+  size_t head_bytes_ = 0;
 };
 
 class HttpConnection;
@@ -66,6 +67,8 @@ class HttpConnectionOwner {
 
   virtual const HttpClient::Options& options() const = 0;
   virtual TlsClientContext* tls() = 0;  // null for http
+  // What asks the proxy for a tunnel; empty: none is needed.
+  virtual const std::string& tunnel_request() const = 0;
   virtual Scratch& scratch() = 0;
   // Makes sure that OnDue is called not later than `at`.
   virtual void WatchUntil(Time at) = 0;
@@ -102,10 +105,15 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   std::list<HttpConnectionPtr>::iterator position;
 
  private:
-  enum class State : uint8_t { kConnecting, kHandshake, kBusy, kIdle, kClosed };
+  enum class State : uint8_t { kConnecting, kTunnel, kHandshake, kBusy, kIdle, kClosed };
 
   void TryNextEndpoint();
   void OnConnect(const boost::system::error_code& error);
+  // Asks the proxy for a tunnel.
+  void WriteTunnelRequest();
+  void ReadTunnelAnswer();
+  void OnTunnelAnswer();
+  void BeginTls();
   void Handshake();
   void Begin();
   void Write();
@@ -118,6 +126,9 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void Finish(bool reusable);
   void Lost(std::string_view reason);
   void Fail(absl::Status transport, std::string_view fault);
+  // Whom this connection talks to, for messages.
+  [[nodiscard]] std::string PeerName() const;
+  [[nodiscard]] absl::Status ProxyRefused() const;
   void WaitReadable();
   void WaitWritable();
   void OnReadable();
@@ -136,7 +147,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   std::string_view connect_fault_;
 
   HttpCallPtr call_;
-  size_t written_ = 0;
+  size_t written_ = 0;       // of the call, or before it of the request for a tunnel
+  size_t tunnel_bytes_ = 0;  // of the proxy's answer to that
   bool reused_ = false;
   bool answered_ = false;      // the first byte of the answer has come
   bool write_broken_ = false;  // no use in writing on; reading tells why

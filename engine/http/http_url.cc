@@ -64,10 +64,13 @@ absl::StatusOr<uint16_t> ParsePort(std::string_view text) {
 }  // namespace
 
 std::string HttpUrl::Authority() const {
-  const bool v6 = host.find(':') != std::string::npos;
-  const bool plain = port == (tls ? 443 : 80);
-  return fmt::format("{}{}{}{}", v6 ? "[" : "", host, v6 ? "]" : "",
-                     plain ? std::string() : fmt::format(":{}", port));
+  if (port != (tls ? 443 : 80)) return AuthorityWithPort();
+  return IsIpv6(host) ? fmt::format("[{}]", host) : host;
+}
+
+std::string HttpUrl::AuthorityWithPort() const {
+  const bool v6 = IsIpv6(host);
+  return fmt::format("{}{}{}:{}", v6 ? "[" : "", host, v6 ? "]" : "", port);
 }
 
 absl::StatusOr<HttpUrl> ParseHttpUrl(std::string_view text) {

@@ -23,6 +23,8 @@ struct HttpUrl {
   // What belongs into the Host header: brackets around IPv6, the port unless it is the scheme's
   // own.
   [[nodiscard]] std::string Authority() const;
+  // What CONNECT names: as above, but always with the port.
+  [[nodiscard]] std::string AuthorityWithPort() const;
 };
 
 absl::StatusOr<HttpUrl> ParseHttpUrl(std::string_view text);

@@ -52,10 +52,7 @@ class Peer {
     const int one = 1;
     ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (tls == nullptr) return;
-    ssl_ = SSL_new(tls);
-    SSL_set_fd(ssl_, fd);
-    accepted_ = SSL_accept(ssl_) == 1;
+    if (tls != nullptr) StartTls(tls);
   }
   ~Peer() {
     if (ssl_ != nullptr && accepted_ && !reset_) SSL_shutdown(ssl_);
@@ -64,6 +61,18 @@ class Peer {
   Peer(const Peer&) = delete;
   Peer& operator=(const Peer&) = delete;
 
+  // Goes on in TLS, as behind a tunnel. REQUIRES: not in TLS yet.
+  void StartTls(SSL_CTX* tls) {
+    ssl_ = SSL_new(tls);
+    SSL_set_fd(ssl_, fd_);
+    accepted_ = SSL_accept(ssl_) == 1;
+  }
+
+  // The name the client asked for in TLS; empty: none.
+  [[nodiscard]] std::string server_name() const {
+    const char* const name = SSL_get_servername(ssl_, TLSEXT_NAMETYPE_host_name);
+    return name != nullptr ? name : "";
+  }
   [[nodiscard]] bool accepted() const { return accepted_; }
   [[nodiscard]] bool resumed() const { return ssl_ != nullptr && SSL_session_reused(ssl_) == 1; }
 

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <boost/beast/http/error.hpp>
 #include <condition_variable>
 
 #include "engine/http/http_connection.h"
@@ -142,6 +143,7 @@ TEST_F(HttpClientTest, ReadsEveryFormOfAnswer) {
            Case{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n"
                 "0\r\nT: v\r\n\r\n",
                 "abcde", true},
+           Case{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "", true},
            Case{"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nab", "ab", false},
            Case{"HTTP/1.0 200 OK\r\n\r\nuntil the end", "until the end", false},
            Case{"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\na", "a",
@@ -231,6 +233,23 @@ TEST_F(HttpClientTest, GarbledAnswersAreDataLoss) {
         << answer.substr(0, 50) << response.transport;
     EXPECT_EQ(response.fault, "garbled");
   }
+}
+
+TEST(HttpResponseParserTest, HeadersThatTrickleInCountTogether) {
+  HttpResponse response;
+  HttpResponseParser parser(&response, 1 << 20, /*head_only=*/false);
+  boost::system::error_code error;
+  std::string left = "HTTP/1.1 200 OK\r\nX";
+  // What is left over after each part is so short that the parser takes the header before it at once.
+  for (int i = 0; i < 1000 && (!error || error == boost::beast::http::error::need_more); ++i) {
+    left += ": " + std::string(100, 'a') + "\r\nX";
+    for (size_t used = 1; used != 0 && !left.empty();) {
+      used = parser.put(boost::asio::buffer(left), error);
+      left.erase(0, used);
+    }
+  }
+  EXPECT_EQ(error, boost::beast::http::error::header_limit);
+  EXPECT_LT(response.headers.size(), 200U);
 }
 
 TEST(HttpResponseParserTest, TheLengthAloneTakesNoMemory) {

@@ -38,6 +38,12 @@ TEST(HttpUrlTest, TakesEveryForm) {
   }
 }
 
+TEST(HttpUrlTest, NamesThePortWhereItIsWanted) {
+  EXPECT_EQ(ParseHttpUrl("https://a")->AuthorityWithPort(), "a:443");
+  EXPECT_EQ(ParseHttpUrl("http://a/b")->AuthorityWithPort(), "a:80");
+  EXPECT_EQ(ParseHttpUrl("http://[::1]:8080")->AuthorityWithPort(), "[::1]:8080");
+}
+
 TEST(HttpUrlTest, RefusesWhatItCannotServe) {
   for (const char* text : {"",
                            "a",
