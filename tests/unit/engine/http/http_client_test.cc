@@ -9,6 +9,7 @@
 #include <atomic>
 #include <boost/beast/http/error.hpp>
 #include <condition_variable>
+#include <thread>
 
 #include "engine/http/http_connection.h"
 #include "tests/unit/engine/http/client_fixture.h"
@@ -178,6 +179,25 @@ TEST_F(HttpClientTest, ReadsEveryFormOfAnswer) {
       EXPECT_EQ(server.connections(), c.kept ? 1 : 2) << c.answer;
     }
   }
+}
+
+TEST_F(HttpClientTest, TheEndOfAnEmptyChunkedBodyMayComeInPieces) {
+  ScriptedServer server([&](Peer& peer) {
+    while (peer.Read()) {
+      peer.Write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+      for (const char byte : std::string_view("0\r\n\r\n")) {
+        std::this_thread::sleep_for(milliseconds(2));  // so that each is read alone
+        peer.Write({&byte, 1});
+      }
+    }
+  });
+  Connect(server.port());
+  for (int i = 0; i < 5; ++i) {
+    const HttpResponse response = Call(Post("/", "x"));
+    EXPECT_EQ(response.status, 200) << response.transport;
+    EXPECT_EQ(response.body, "");
+  }
+  EXPECT_EQ(server.connections(), 1);
 }
 
 TEST_F(HttpClientTest, AConnectionWithMoreThanTheAnswerIsOfNoFurtherUse) {
