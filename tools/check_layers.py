@@ -24,7 +24,7 @@ LAYERS = {
     "engine/filter": BASE + ["engine/segment"],
     "engine/config": BASE + ["engine/segment", "engine/filter"],
     "engine/http": BASE,
-    "engine/aws": BASE + ["engine/segment", "engine/http"],
+    "engine/aws": BASE + ["engine/segment", "engine/config", "engine/http"],
     "engine/sampling": BASE + ["engine/metrics", "engine/segment", "engine/http", "engine/aws"],
     "engine/route": BASE + SERVICES,
     "engine/receive": BASE + SERVICES + ["engine/route"],

@@ -8,11 +8,10 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "backends/xray/answer.h"
 #include "backends/xray/request_body.h"
 #include "backends/xray/unprocessed.h"
-#include "engine/aws/region.h"
+#include "engine/aws/xray_service.h"
 #include "engine/base/check.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
@@ -24,24 +23,10 @@ using std::chrono::system_clock;
 
 constexpr size_t kAnswerBytesMax = 64 * 1024;
 
-constexpr std::string_view kArchitecture =
-#if defined(__x86_64__)
-    "amd64";
-#elif defined(__aarch64__)
-    "arm64";
-#else
-    "unknown";
-#endif
-
-// The form the service's operators know of the X-Ray daemon, behind our own name.
-std::string UserAgent(const std::string& version, const Environment& environment) {
-  std::string where = environment("AWS_EXECUTION_ENV").value_or("UNKNOWN");
-  for (char& c : where) {
-    if (!absl::ascii_isgraph(static_cast<unsigned char>(c))) c = '_';
-  }
-  return fmt::format("mobula/{0} xray-agent/xray-daemon/{0} exec-env/{1} OS/linux-{2}", version,
-                     where, kArchitecture);
-}
+// For the region, when it has to be asked for.
+constexpr Duration kStartTimeout = std::chrono::seconds(6);
+// Credentials that are being fetched are there within moments.
+constexpr Duration kCredentialsPause = std::chrono::milliseconds(50);
 
 ExportResult Failed(Verdict verdict, std::string_view code, std::string_view message,
                     DocumentSet taken) {
@@ -73,40 +58,31 @@ struct XrayExporter::Call {
 };
 
 XrayExporter::XrayExporter(std::string_view name, XrayBackendConfig config,
-                           const ExporterContext& context, Environment environment,
-                           WallClock wall_clock)
+                           const ExporterContext& context, WallClock wall_clock)
     : name_(name),
       config_(std::move(config)),
       context_(context),
-      environment_(std::move(environment)),
-      wall_clock_(std::move(wall_clock)),
-      user_agent_(UserAgent(context.version, environment_)) {}
+      wall_clock_(std::move(wall_clock)) {}
 
 XrayExporter::~XrayExporter() = default;
 
 absl::Status XrayExporter::Start(IoLoop* loop) {
-  ASSIGN_OR_RETURN(const std::string region,
-                   ResolveRegion(config_.region, config_.profile, environment_));
-  HttpClient::Options options;
-  ASSIGN_OR_RETURN(options.url, ResolveEndpoint("xray", config_.endpoint, region, environment_));
-  options.ca_file = config_.tls.ca;
-  options.verify = config_.tls.verify;
-  options.body_bytes_max = kAnswerBytesMax;
-  host_ = options.url.Authority();
-  path_ = options.url.path + "/TraceSegments";
-  const bool tls = options.url.tls;
-  ASSIGN_OR_RETURN(client_, HttpClient::Create(loop, std::move(options)));
-  signer_ = std::make_unique<SigV4Signer>(region, "xray");
-  credentials_ = MakeCredentialsProvider(config_.profile, environment_);
+  CHECK(context_.aws != nullptr);
+  ASSIGN_OR_RETURN(
+      XrayService service,
+      FindXrayService(config_, context_.aws, std::chrono::steady_clock::now() + kStartTimeout));
+  service.http.body_bytes_max = kAnswerBytesMax;
+  host_ = service.http.url.Authority();
+  path_ = service.http.url.path + "/TraceSegments";
+  const bool tls = service.http.url.tls;
+  ASSIGN_OR_RETURN(client_, HttpClient::Create(loop, std::move(service.http)));
+  signer_ = std::make_unique<SigV4Signer>(service.region, "xray");
+  credentials_ = std::move(service.credentials);
 
   context_.log->Info("xray_endpoint", "sending to X-Ray",
                      {{"key", name_},
                       {"endpoint", fmt::format("{}://{}{}", tls ? "https" : "http", host_, path_)},
-                      {"region", region}});
-  // They may come later: a mounted secret, a profile written by a side-car.
-  if (const auto found = credentials_->Get(); !found.ok()) {
-    context_.log->Warn("no_credentials", std::string(found.status().message()), {{"key", name_}});
-  }
+                      {"region", service.region}});
   return absl::OkStatus();
 }
 
@@ -114,8 +90,12 @@ void XrayExporter::Export(const ExportCall& call, ExportDone done) {
   CHECK(client_ != nullptr);
   const auto credentials = credentials_->Get();
   if (!credentials.ok()) {
-    done(Failed(Verdict::kHold, "no_credentials", std::string(credentials.status().message()),
-                call.documents));
+    const bool pending = absl::IsUnavailable(credentials.status());
+    ExportResult result = Failed(pending ? Verdict::kRetry : Verdict::kHold,
+                                 pending ? "credentials_pending" : "no_credentials",
+                                 std::string(credentials.status().message()), call.documents);
+    if (pending) result.retry_after = kCredentialsPause;
+    done(std::move(result));
     return;
   }
   RequestBody body = BuildRequestBody(call.batch, call.documents, context_.pool);
@@ -159,7 +139,7 @@ HttpRequest XrayExporter::MakeRequest(const Call& call, Time deadline) {
   request.body = call.body.text();
   request.deadline = deadline;
   request.headers.reserve(6);
-  request.headers.emplace_back("User-Agent", user_agent_);
+  request.headers.emplace_back("User-Agent", context_.aws->user_agent());
   request.headers.emplace_back("Content-Type", kJson);
   request.headers.emplace_back("X-Amzn-Xray-Timestamp", std::move(timestamp));
   request.headers.emplace_back("X-Amz-Date", std::move(signature.date));
@@ -173,6 +153,7 @@ HttpRequest XrayExporter::MakeRequest(const Call& call, Time deadline) {
 void XrayExporter::OnAnswer(Call* call, const HttpResponse& response) {
   XrayAnswer answer = JudgeAnswer(response, call->signed_at);
   answer.result.taken = call->body.taken;
+  answer.result.http_status = response.status;
   if (answer.result.verdict == Verdict::kDelivered) {
     refused_.reset();
     if (!answer.result.code.empty()) {
@@ -187,7 +168,7 @@ void XrayExporter::OnAnswer(Call* call, const HttpResponse& response) {
 }
 
 void XrayExporter::OnCredentialsRefused(const Call& call, ExportResult* result) {
-  credentials_->Invalidate();
+  credentials_->Invalidate(*call.credentials);
   if (refused_ != nullptr && *refused_ == *call.credentials) result->verdict = Verdict::kHold;
   refused_ = call.credentials;
 }
@@ -233,8 +214,7 @@ absl::StatusOr<std::unique_ptr<Exporter>> MakeXrayExporter(std::string_view name
                                                            const XrayBackendConfig& config,
                                                            const ExporterContext& context) {
   if (!config.endpoint.empty()) RETURN_IF_ERROR(ParseHttpUrl(config.endpoint).status());
-  return std::make_unique<XrayExporter>(name, config, context, ProcessEnvironment(),
-                                        [] { return system_clock::now(); });
+  return std::make_unique<XrayExporter>(name, config, context, [] { return system_clock::now(); });
 }
 
 }  // namespace mobula

@@ -2,8 +2,9 @@
 //
 // Room:    warm.
 // Threads: as Exporter: the lane's.
-// Errors:  what an answer means is in answer.h. Without credentials a call is held
-//          ("no_credentials").
+// Errors:  what an answer means is in answer.h. Without credentials a call is held ("no_credentials"), or, while
+//          they are being fetched, soon tried again ("credentials_pending"). Start may wait some seconds for
+//          the region.
 // Limits:  50 documents and 256 KiB a call; answers up to 64 KiB are read.
 #pragma once
 
@@ -29,7 +30,7 @@ class XrayExporter final : public Exporter {
   using WallClock = std::function<std::chrono::system_clock::time_point()>;
 
   XrayExporter(std::string_view name, XrayBackendConfig config, const ExporterContext& context,
-               Environment environment, WallClock wall_clock);
+               WallClock wall_clock);
   ~XrayExporter() override;
 
   absl::Status Start(IoLoop* loop) override;
@@ -48,11 +49,9 @@ class XrayExporter final : public Exporter {
   const std::string name_;
   const XrayBackendConfig config_;
   const ExporterContext context_;
-  const Environment environment_;
   const WallClock wall_clock_;
-  const std::string user_agent_;
 
-  std::unique_ptr<CredentialsProvider> credentials_;
+  std::shared_ptr<CredentialsProvider> credentials_;
   std::unique_ptr<SigV4Signer> signer_;
   std::unique_ptr<HttpClient> client_;
   Sha256 sha256_;
@@ -61,7 +60,7 @@ class XrayExporter final : public Exporter {
   // What the far side's clock is ahead of ours, learned from an answer that refused a signature for it.
   std::chrono::seconds clock_offset_{0};
   // Refused last; refused again, waiting for better ones is all that is left.
-  std::shared_ptr<const Credentials> refused_;
+  CredentialsPtr refused_;
 };
 
 // Checks what can be checked without I/O.

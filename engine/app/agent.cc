@@ -10,7 +10,6 @@
 
 #include "backends/registry.h"
 #include "engine/app/dead_letter_exporter.h"
-#include "engine/app/version.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
 
@@ -19,6 +18,9 @@ namespace {
 
 constexpr Duration kStuckAfter = std::chrono::seconds(5);
 constexpr Duration kDropsRemembered = std::chrono::minutes(1);
+constexpr Duration kLastTelemetry = std::chrono::seconds(2);
+// A line per batch would be the costliest thing at high rates; people look for it within some seconds.
+constexpr Duration kDeliveriesTold = std::chrono::seconds(10);
 
 Time Now() { return std::chrono::steady_clock::now(); }
 
@@ -91,14 +93,24 @@ absl::StatusOr<std::unique_ptr<Agent>> Agent::Create(const Config& config, Log* 
   return agent;
 }
 
-absl::Status Agent::Build(const Config& config) {
+absl::Status Agent::Build(Config config) {
   RaiseFileLimit();
-  // Sockets first: from here on the kernel holds what arrives, everything slow comes later.
   const int workers = WorkerCount(config.udp.workers, AllowedCores());
+  const std::optional<uint64_t> limit = CgroupMemoryLimit();
+  if (const std::string shrunk = ShrinkToFit(&config, workers, limit); !shrunk.empty()) {
+    log_->Warn("memory_shrunk", shrunk);
+  }
+  // Sockets first: from here on the kernel holds what arrives, everything slow comes later.
   ASSIGN_OR_RETURN(sockets_, OpenUdpSockets(config.udp, workers));
   for (const std::string& warning : sockets_.warnings) log_->Warn("small_receive_buffer", warning);
   const uint64_t queue =
       sockets_.receive_buffer * static_cast<uint64_t>(sockets_.by_worker.front().size());
+  if (!config.unix_socket.path.empty()) {
+    ASSIGN_OR_RETURN(UnixSocket opened, OpenUnixSocket(config.unix_socket));
+    for (const std::string& warning : opened.warnings()) log_->Warn("unix_socket", warning);
+    unix_socket_ = std::make_unique<UnixSocket>(std::move(opened));
+  }
+  const int receivers = workers + (unix_socket_ != nullptr ? 1 : 0);
 
   std::string why;
   ASSIGN_OR_RETURN(chosen_engine_, ChooseEngine(config.udp.engine, &why));
@@ -106,10 +118,10 @@ absl::Status Agent::Build(const Config& config) {
              {{"why", why}, {"workers", workers}, {"queue_bytes", queue}});
 
   ASSIGN_OR_RETURN(router_, Router::Create(config.routes, config.backends));
-  ASSIGN_OR_RETURN(plan_, PlanMemory(config, workers, queue * static_cast<uint64_t>(workers),
-                                     CgroupMemoryLimit()));
+  ASSIGN_OR_RETURN(plan_,
+                   PlanMemory(config, workers, queue * static_cast<uint64_t>(workers), limit));
   ASSIGN_OR_RETURN(const BufferShares shares,
-                   DivideBuffer(config, plan_.buffer, workers, router_->size()));
+                   DivideBuffer(config, plan_.buffer, receivers, router_->size()));
   ASSIGN_OR_RETURN(pool_, BlockPool::Create(shares.pool));
   log_->Info("memory_plan", "Memory plan: " + plan_.text());
 
@@ -121,7 +133,7 @@ absl::Status Agent::Build(const Config& config) {
     options.name = std::move(name);
     options.quota = quota;
     options.batches_max = quota / BlockPool::kPageBytes;
-    options.producers = static_cast<size_t>(workers);
+    options.producers = static_cast<size_t>(receivers);
     options.log = log_;
     options.dead_letter = [file = dead_letter_file_.get()](
                               std::string_view lane, std::string_view reason, std::string_view code,
@@ -130,7 +142,8 @@ absl::Status Agent::Build(const Config& config) {
     };
     return options;
   };
-  const ExporterContext context{pool_.get(), log_, std::string(kVersion)};
+  cold_room_ = std::make_unique<ColdRoom>(config, log_);
+  const ExporterContext context{pool_.get(), log_, cold_room_->aws()};
   for (size_t i = 0; i < config.backends.size(); ++i) {
     const BackendConfig& backend = config.backends[i];
     absl::StatusOr<std::unique_ptr<Exporter>> exporter = MakeExporter(backend, context);
@@ -154,24 +167,35 @@ absl::Status Agent::Build(const Config& config) {
         std::move(options), std::make_unique<DeadLetterExporter>(dead_letter_file_.get()));
   }
 
-  for (int w = 0; w < workers; ++w) {
-    Worker::Options options;
-    options.engine = chosen_engine_;
-    for (const UniqueFd& fd : sockets_.by_worker[static_cast<size_t>(w)]) {
-      options.sockets.push_back(fd.get());
-    }
-    options.queue_bytes = queue;
-    options.validate = config.udp.validate;
-    options.batch = {static_cast<size_t>(config.batch.documents), config.batch.age};
-    options.pool = pool_.get();
-    options.router = router_.get();
-    for (const auto& lane : lanes_) options.lanes.push_back(&lane->inbox());
-    options.dead_letter = dead_letter_lane_ != nullptr ? &dead_letter_lane_->inbox() : nullptr;
-    workers_.push_back(std::make_unique<Worker>(std::move(options)));
-  }
+  BuildWorkers(config);
   kernel_drops_told_.assign(workers_.size(), 0);
   lane_drops_told_.assign(lanes_.size() + 1, {});
+  deliveries_told_.resize(lanes_.size());
   return absl::OkStatus();
+}
+
+void Agent::BuildWorkers(const Config& config) {
+  Worker::Options options;
+  options.validate = config.udp.validate;
+  options.batch = {static_cast<size_t>(config.batch.documents), config.batch.age};
+  options.pool = pool_.get();
+  options.router = router_.get();
+  for (const auto& lane : lanes_) options.lanes.push_back(&lane->inbox());
+  options.dead_letter = dead_letter_lane_ != nullptr ? &dead_letter_lane_->inbox() : nullptr;
+
+  options.engine = chosen_engine_;
+  for (const std::vector<UniqueFd>& sockets : sockets_.by_worker) {
+    options.sockets.clear();
+    for (const UniqueFd& fd : sockets) options.sockets.push_back(fd.get());
+    options.queue_bytes = sockets_.receive_buffer * static_cast<uint64_t>(sockets.size());
+    workers_.push_back(std::make_unique<Worker>(options));
+  }
+  if (unix_socket_ == nullptr) return;
+  options.engine = ReceiveEngine::kRecvmmsg;
+  options.sockets = {unix_socket_->fd()};
+  options.queue_bytes = unix_socket_->queue_bytes();
+  options.slots = kUnixSlots;
+  workers_.push_back(std::make_unique<Worker>(std::move(options)));
 }
 
 Agent::~Agent() {
@@ -182,10 +206,7 @@ Agent::~Agent() {
 }
 
 absl::Status Agent::Start() {
-  // Downstream first.
-  for (const auto& lane : lanes_) RETURN_IF_ERROR(lane->Start());
-  if (dead_letter_lane_ != nullptr) RETURN_IF_ERROR(dead_letter_lane_->Start());
-  lanes_started_ = true;
+  // Receivers first: the region may have to be asked for, and meanwhile the lanes' inboxes hold what comes.
   for (size_t w = 0; w < workers_.size(); ++w) {
     worker_threads_.emplace_back([this, w] {
       pthread_setname_np(pthread_self(), fmt::format("worker-{}", w).c_str());
@@ -195,6 +216,12 @@ absl::Status Agent::Start() {
       }
     });
   }
+  cold_room_->Run();
+  for (const auto& lane : lanes_) RETURN_IF_ERROR(lane->Start());
+  if (dead_letter_lane_ != nullptr) RETURN_IF_ERROR(dead_letter_lane_->Start());
+  lanes_started_ = true;
+  RETURN_IF_ERROR(cold_room_->OpenSamplingPort(sockets_.address));
+  RETURN_IF_ERROR(cold_room_->StartTelemetry([this](size_t lane) { return CountsOf(lane); }));
   MutexLock lock(&mutex_);
   worker_watch_.assign(workers_.size(), {0, Now()});
   lane_watch_.assign(lanes_.size(), {0, Now()});
@@ -204,6 +231,7 @@ absl::Status Agent::Start() {
 
 void Agent::BeginDrain(Time deadline) {
   if (!draining_.exchange(true)) {
+    cold_room_->CloseSamplingPort();
     for (const auto& worker : workers_) worker->Stop();
     for (std::thread& thread : worker_threads_) thread.join();
   }
@@ -222,6 +250,7 @@ bool Agent::Finish() {
   const Time deadline = Now() + std::chrono::milliseconds(200);
   for (const auto& lane : lanes_) joined &= lane->Join(deadline);
   if (dead_letter_lane_ != nullptr) joined &= dead_letter_lane_->Join(deadline);
+  cold_room_->FlushTelemetry(Now() + kLastTelemetry);
   return joined;
 }
 
@@ -231,6 +260,7 @@ void Agent::Reopen() {
 }
 
 void Agent::Housekeep(Time now) {
+  cold_room_->Housekeep(now);
   for (size_t w = 0; w < workers_.size(); ++w) {
     RejectSample sample;
     while (workers_[w]->TakeSample(&sample)) {
@@ -259,6 +289,7 @@ void Agent::Housekeep(Time now) {
     const uint64_t turns = lanes_[i]->turns();
     if (turns != lane_watch_[i].turns) lane_watch_[i] = {turns, now};
     TellDrops(*lanes_[i], &lane_drops_told_[i], now, &last_drop_[i]);
+    TellDeliveries(i, now);
   }
   if (dead_letter_lane_ != nullptr && !last_drop_.empty()) {
     TellDrops(*dead_letter_lane_, &lane_drops_told_.back(), now, &last_drop_.back());
@@ -273,15 +304,69 @@ void Agent::TellDrops(const Lane& lane, std::array<uint64_t, kDropReasonCount>* 
     const auto reason = static_cast<DropReason>(r);
     // Refusals are the far side's word on a document, and told with it.
     if (reason != DropReason::kRefused && reason != DropReason::kTooLarge) {
+      // The X-Ray daemon's words, which people alert on.
+      const std::string text =
+          reason == DropReason::kNoMemory
+              ? fmt::format("Segment dropped. Consider increasing memory limit ({} segments)",
+                            total - (*told)[r])
+              : fmt::format("Spilling over {} segments ({})", total - (*told)[r],
+                            std::string(DropReasonName(reason)));
       log_->Warn(
-          "documents_dropped",
-          fmt::format("{} documents were given up: {}", total - (*told)[r],
-                      std::string(DropReasonName(reason))),
+          "documents_dropped", text,
           {{"key", fmt::format("{}/{}", lane.name(), DropReasonName(reason))}, {"total", total}});
       *last_drop = now;
     }
     (*told)[r] = total;
   }
+}
+
+// What went well, in a line per lane: at once after a pause, then summed up.
+void Agent::TellDeliveries(size_t lane, Time now) {
+  Told& told = deliveries_told_[lane];
+  const LaneAccount& account = lanes_[lane]->account();
+  Told seen{account.delivered.value(), 0, lanes_[lane]->calls().delivered.value(),
+            lanes_[lane]->calls().microseconds.value(), now};
+  for (const DropReason reason : {DropReason::kRefused, DropReason::kTooLarge}) {
+    seen.refused += account.dropped[static_cast<size_t>(reason)].value();
+  }
+  const uint64_t delivered = seen.delivered - told.delivered;
+  const uint64_t refused = seen.refused - told.refused;
+  const uint64_t calls = seen.calls - told.calls;
+  const bool last = draining_ && lanes_[lane]->finished();
+  if (calls == 0 || (now - told.at < kDeliveriesTold && !last)) return;
+  const double seconds =
+      static_cast<double>(seen.microseconds - told.microseconds) / static_cast<double>(calls) / 1e6;
+  log_->Info("batches_sent",
+             refused == 0
+                 ? fmt::format("Successfully sent batch of {} segments ({:.3f} seconds)", delivered,
+                               seconds)
+                 : fmt::format("Sent batch of {} segments but had {} Unprocessed segments ({:.3f} "
+                               "seconds)",
+                               delivered + refused, refused, seconds),
+             {{"backend", lanes_[lane]->name()}, {"calls", calls}});
+  told = seen;
+}
+
+TelemetryCounts Agent::CountsOf(size_t lane) const {
+  const LaneAccount& account = lanes_[lane]->account();
+  const auto dropped = [&](DropReason reason) {
+    return account.dropped[static_cast<size_t>(reason)].value();
+  };
+  TelemetryCounts counts;
+  for (const auto& worker : workers_) counts.rejected += worker->stats().rejected_total();
+  counts.received = account.entered.value() + counts.rejected;
+  counts.sent = account.delivered.value();
+  counts.rejected += dropped(DropReason::kRefused) + dropped(DropReason::kTooLarge);
+  counts.spillover = dropped(DropReason::kBufferFull) + dropped(DropReason::kNoMemory) +
+                     dropped(DropReason::kShutdown);
+  const Lane::FaultCounters& faults = lanes_[lane]->faults();
+  counts.timeouts = faults.timeout.value();
+  counts.connections_refused = faults.refused.value();
+  counts.http_4xx = faults.http_4xx.value();
+  counts.http_5xx = faults.http_5xx.value();
+  counts.unknown_host = faults.unknown_host.value();
+  counts.other = faults.other.value();
+  return counts;
 }
 
 uint64_t Agent::dead_letters_failed() const {
@@ -351,6 +436,14 @@ bool Agent::Ready(std::string* text) const {
   if (draining_) {
     *text += "not ready: draining\n";
     return false;
+  }
+  if (const std::string fault = cold_room_->sampling_fault(); !fault.empty()) {
+    *text += fmt::format("degraded: sampling port: {}\n", fault);
+  }
+  for (const AwsIdentityState& identity : cold_room_->aws().identities()) {
+    if (identity.error.ok()) continue;
+    *text += fmt::format("degraded: credentials of {}: {}\n", identity.name,
+                         std::string(identity.error.message()));
   }
   for (const auto& lane : lanes_) {
     const Lane::Health health = lane->health();

@@ -17,12 +17,14 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "backends/file/dead_letter_file.h"
+#include "engine/app/cold_room.h"
 #include "engine/app/ledger.h"
 #include "engine/app/memory_plan.h"
 #include "engine/base/mutex.h"
 #include "engine/config/config.h"
 #include "engine/delivery/lane.h"
 #include "engine/receive/udp_sockets.h"
+#include "engine/receive/unix_socket.h"
 #include "engine/receive/worker.h"
 #include "engine/route/router.h"
 
@@ -43,6 +45,8 @@ class Agent {
   Agent(const Agent&) = delete;
   Agent& operator=(const Agent&) = delete;
 
+  // Receiving begins at once; then it may take some seconds to learn the region. Afterwards lanes deliver, and the
+  // sampling port listens.
   absl::Status Start();
 
   // Stops receiving and lets the lanes deliver what is held until `deadline`. A second call moves the
@@ -50,8 +54,9 @@ class Agent {
   void BeginDrain(Time deadline);
   // True when every lane has ended.
   [[nodiscard]] bool Drained();
-  // After the drain or its deadline: what is left is counted as lost. The ledger is final. False when a
-  // backend hangs in a call of its own: its thread cannot be joined, the process must end by _exit.
+  // After the drain or its deadline: what is left is counted as lost, the last telemetry goes out. The ledger is
+  // final. False when a backend hangs in a call of its own: its thread cannot be joined, the process must end
+  // by _exit.
   [[nodiscard]] bool Finish();
 
   // SIGHUP: files are opened again under their names.
@@ -66,6 +71,7 @@ class Agent {
   // Lines the dead-letter file could not take.
   [[nodiscard]] uint64_t dead_letters_failed() const;
   [[nodiscard]] const std::vector<std::unique_ptr<Worker>>& workers() const { return workers_; }
+  [[nodiscard]] const ColdRoom& cold_room() const { return *cold_room_; }
   [[nodiscard]] const BlockPool& pool() const { return *pool_; }
   [[nodiscard]] ReceiveEngine engine() const;
 
@@ -77,11 +83,22 @@ class Agent {
 
  private:
   explicit Agent(Log* log);
-  absl::Status Build(const Config& config);
+  absl::Status Build(Config config);
+  void BuildWorkers(const Config& config);
+  [[nodiscard]] TelemetryCounts CountsOf(size_t lane) const;
+  void TellDeliveries(size_t lane, Time now);
 
   void TellDrops(const Lane& lane, std::array<uint64_t, kDropReasonCount>* told, Time now,
                  Time* last_drop);
 
+  // What was last told of a lane's deliveries, and when.
+  struct Told {
+    uint64_t delivered = 0;
+    uint64_t refused = 0;
+    uint64_t calls = 0;
+    uint64_t microseconds = 0;
+    Time at{};
+  };
   // When each loop was last seen turning.
   struct Watch {
     uint64_t turns = 0;
@@ -90,11 +107,13 @@ class Agent {
 
   Log* const log_;
   UdpSockets sockets_;
+  std::unique_ptr<UnixSocket> unix_socket_;
   MemoryPlan plan_;
   ReceiveEngine chosen_engine_ = ReceiveEngine::kRecvmmsg;
   std::unique_ptr<BlockPool> pool_;
   std::unique_ptr<Router> router_;
   std::unique_ptr<DeadLetterFile> dead_letter_file_;
+  std::unique_ptr<ColdRoom> cold_room_;  // outlives the lanes, whose exporters use it
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::unique_ptr<Lane> dead_letter_lane_;
   std::vector<std::unique_ptr<Worker>> workers_;
@@ -102,6 +121,7 @@ class Agent {
   std::atomic<bool> draining_{false};
   bool lanes_started_ = false;
   std::vector<uint64_t> kernel_drops_told_;
+  std::vector<Told> deliveries_told_;
   std::vector<std::array<uint64_t, kDropReasonCount>>
       lane_drops_told_;  // and last the dead letters'
 

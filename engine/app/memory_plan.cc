@@ -10,6 +10,7 @@
 
 #include "engine/memory/block_pool.h"
 #include "engine/receive/datagram_source.h"
+#include "engine/receive/unix_socket.h"
 
 namespace mobula {
 namespace {
@@ -95,21 +96,47 @@ absl::StatusOr<MemoryPlan> PlanMemory(const Config& config, int workers, uint64_
   plan.program = 10 * kMiB;
   plan.buffer = config.buffer.memory != 0 ? config.buffer.memory : DefaultBuffer(limit);
   plan.slots = n * DatagramSource::kSlots * DatagramSource::kSlotBytes;
+  if (!config.unix_socket.path.empty()) {
+    plan.slots += kUnixSlots.count * kUnixSlots.bytes;
+    plan.parser += kMiB;
+  }
   plan.kernel_queue = kernel_queue;
   for (const BackendConfig& backend : config.backends) {
     if (std::holds_alternative<XrayBackendConfig>(backend.settings)) plan.tls += 2 * kMiB;
   }
-  plan.parser = n * kMiB;
+  plan.parser += n * kMiB;
   // The queues keep room for a handle, and the queue's own word beside it, per page and worker.
   plan.other = 2 * kMiB + n * (plan.buffer / BlockPool::kPageBytes) * 2 * sizeof(void*);
   plan.limit = limit;
-  if (limit.has_value() && plan.total() > *limit) {
+  if (config.buffer.fit == BufferFit::kRefuse && limit.has_value() && plan.total() > *limit) {
     return absl::FailedPreconditionError(
         fmt::format("the memory plan does not fit into the container: {}; lower buffer.memory, "
                     "receivers.udp.receive_buffer or receivers.udp.workers, or raise the limit",
                     plan.text()));
   }
   return plan;
+}
+
+std::string ShrinkToFit(Config* config, int workers, std::optional<uint64_t> limit) {
+  if (config->buffer.fit == BufferFit::kRefuse || !limit.has_value()) return "";
+  const uint64_t n = static_cast<uint64_t>(workers);
+  const auto excess = [&] {
+    const uint64_t total =
+        PlanMemory(*config, workers, n * config->udp.receive_buffer, limit).value().total();
+    return total > *limit ? total - *limit : 0;
+  };
+  if (excess() == 0) return "";
+  const auto lower = [](uint64_t value, uint64_t by, uint64_t floor) {
+    return value <= floor ? value : std::max(floor, value - std::min(value, by));
+  };
+  config->udp.receive_buffer = lower(config->udp.receive_buffer, (excess() + n - 1) / n, kMiB);
+  if (config->buffer.memory == 0) config->buffer.memory = DefaultBuffer(limit);
+  const uint64_t over = (excess() + kMiB - 1) / kMiB * kMiB;
+  config->buffer.memory = lower(config->buffer.memory, over, 3 * kMiB);
+  return fmt::format(
+      "the container's limit of {} MiB leaves room for a buffer of {} MiB and a kernel queue of {} "
+      "MiB; raise the limit for more",
+      MiB(*limit), MiB(config->buffer.memory), MiB(n * config->udp.receive_buffer));
 }
 
 absl::StatusOr<BufferShares> DivideBuffer(const Config& config, uint64_t buffer, int workers,

@@ -1,8 +1,8 @@
 // What the agent may take, as a sum with one line per part, computed and checked before anything runs.
 //
 // Room:   cold.
-// Errors: FailedPrecondition when the sum passes the container's limit, or without one the host's memory, naming
-//         the settings that shrink it.
+// Errors: FailedPrecondition when the sum passes the container's limit, naming the settings that shrink it; not
+//         with buffer.fit `shrink`.
 #pragma once
 
 #include <cstdint>
@@ -37,6 +37,10 @@ std::optional<uint64_t> CgroupMemoryLimit();
 
 // All memory of this machine.
 uint64_t HostMemory();
+
+// Lowers the kernel's queue, then the buffer, to what the limit leaves, for a program that has to start where its
+// predecessor did. Says what it changed; empty: nothing had to.
+std::string ShrinkToFit(Config* config, int workers, std::optional<uint64_t> limit);
 
 // `kernel_queue` is what the sockets of all workers hold together.
 absl::StatusOr<MemoryPlan> PlanMemory(const Config& config, int workers, uint64_t kernel_queue,

@@ -153,6 +153,52 @@ void AddLanes(const Agent& agent, Families* out) {
   }
 }
 
+void AddCalls(const Agent& agent, Families* out) {
+  out->Counter("mobula_backend_call_seconds_total",
+               "Time that the calls took which the backend took documents with; divided by their "
+               "number it is the latency.");
+  for (const auto& lane : agent.lanes()) {
+    out->Add(static_cast<double>(lane->calls().microseconds.value()) / 1e6,
+             {{"backend", lane->name()}});
+  }
+}
+
+void AddCredentials(const Agent& agent, Families* out) {
+  const std::vector<AwsIdentityState> identities = agent.cold_room().aws().identities();
+  if (identities.empty()) return;
+  const auto each = [&](auto value) {
+    for (const AwsIdentityState& identity : identities) {
+      out->Add(value(identity), {{"identity", identity.name}});
+    }
+  };
+  using I = const AwsIdentityState&;
+  out->Gauge("mobula_aws_credentials_ok",
+             "1 while there are credentials and the last fetch worked; by role or profile.");
+  each([](I i) { return i.error.ok() && !i.source.empty() ? 1.0 : 0.0; });
+  out->Gauge("mobula_aws_credentials_expiry_timestamp_seconds",
+             "When the present credentials expire, Unix time; 0 when they do not.");
+  each([](I i) {
+    return i.expiry ? std::chrono::duration<double>(i.expiry->time_since_epoch()).count() : 0.0;
+  });
+  out->Counter("mobula_aws_credentials_renewals_total", "Fetches that brought credentials.");
+  each([](I i) { return i.renewals; });
+  out->Counter("mobula_aws_credentials_failures_total", "Fetches that did not.");
+  each([](I i) { return i.failures; });
+}
+
+void AddSampling(const Agent& agent, Families* out) {
+  const SamplingProxyStats* stats = agent.cold_room().sampling_stats();
+  if (stats == nullptr) return;
+  out->Counter("mobula_sampling_requests_total",
+               "Requests of SDKs on the sampling port, by what became of them.");
+  out->Add(stats->forwarded.value(), {{"outcome", "forwarded"}});
+  out->Add(stats->cached.value(), {{"outcome", "cached"}});
+  out->Add(stats->stale.value(), {{"outcome", "stale"}});
+  out->Add(stats->local.value(), {{"outcome", "local"}});
+  out->Add(stats->refused.value(), {{"outcome", "refused"}});
+  out->Add(stats->failed.value(), {{"outcome", "failed"}});
+}
+
 void AddDeadLetters(const Agent& agent, Families* out) {
   const Ledger ledger = agent.ledger();
   if (!ledger.dead_letters.has_value()) return;
@@ -242,6 +288,9 @@ MetricsPage RenderMetrics(const Agent& agent, std::string_view accept) {
   Families families;
   AddReceiver(agent, &families);
   AddLanes(agent, &families);
+  AddCalls(agent, &families);
+  AddCredentials(agent, &families);
+  AddSampling(agent, &families);
   AddDeadLetters(agent, &families);
   AddProcess(agent, &families);
   if (WantsOpenMetrics(accept)) {

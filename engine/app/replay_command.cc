@@ -12,11 +12,11 @@
 #include "backends/file/record_format.h"
 #include "backends/registry.h"
 #include "engine/app/agent.h"
+#include "engine/app/cold_room.h"
 #include "engine/app/document_reader.h"
 #include "engine/app/open_log.h"
 #include "engine/app/progress_bar.h"
 #include "engine/app/signals.h"
-#include "engine/app/version.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
 #include "engine/batch/batch_builder.h"
@@ -168,8 +168,10 @@ absl::StatusOr<bool> Replay(const ReplayOptions& options) {
   if (!config.dead_letter.path.empty()) {
     ASSIGN_OR_RETURN(dead_letters, DeadLetterFile::Open(config.dead_letter, log.get()));
   }
+  ColdRoom cold_room(config, log.get());
+  cold_room.Run();
   ASSIGN_OR_RETURN(std::unique_ptr<Exporter> exporter,
-                   MakeExporter(backend, {pool.get(), log.get(), std::string(kVersion)}));
+                   MakeExporter(backend, {pool.get(), log.get(), cold_room.aws()}));
   Lane::Options lane_options;
   lane_options.name = backend.name;
   lane_options.quota = buffer * 3 / 4;

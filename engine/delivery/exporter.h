@@ -48,6 +48,7 @@ struct ExportResult {
   Verdict verdict = Verdict::kDelivered;
   // Short and stable, for metrics and logs: "http_503", "AccessDeniedException", "timeout", "refused".
   std::string code;
+  int http_status = 0;  // the far side's; 0: it gave none
   // For people; never holds a secret.
   std::string message;
   // The documents this call was about; 0 means all it was given. The others are sent again at once: an
@@ -91,7 +92,6 @@ class Exporter {
 struct ExporterContext {
   BlockPool* pool = nullptr;  // for request bodies; their sum is bounded by the lane's quota
   Log* log = nullptr;
-  std::string version;        // of this program, for the user agent
   AwsContext* aws = nullptr;  // credentials, region; null where no backend is AWS's
 };
 

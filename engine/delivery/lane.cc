@@ -71,9 +71,9 @@ void Lane::Pump() {
       // Acting often keeps the batches of a fast exporter few.
       if (!actions.empty()) break;
     }
-    for (auto& [id, result] : std::exchange(results_, {})) {
-      Note(result);
-      delivery_.OnResult(id, result, now, &actions);
+    for (const Answer& answer : std::exchange(results_, {})) {
+      Note(answer.result, answer.took);
+      delivery_.OnResult(answer.id, answer.result, now, &actions);
     }
     delivery_.OnTimer(now, &actions);
     moved = !actions.empty();
@@ -107,18 +107,20 @@ void Lane::Execute(DeliveryActions actions) {
   }
   for (const DeliveryActions::Call& call : actions.calls) {
     exporter_->Export({*call.batch, call.documents, call.deadline, call.attempt},
-                      [this, id = call.id](ExportResult result) {
+                      [this, id = call.id, begin = Now()](ExportResult result) {
                         if (abandoned_.load(std::memory_order_acquire)) return;
-                        results_.emplace_back(id, std::move(result));
+                        results_.push_back({id, std::move(result), Now() - begin});
                         if (!pumping_) Pump();
                       });
   }
 }
 
 // Counts a result and tells people about it; what to do is Delivery's business.
-void Lane::Note(const ExportResult& result) {
+void Lane::Note(const ExportResult& result, Duration took) {
   if (result.verdict == Verdict::kDelivered) {
     calls_.delivered.Add();
+    calls_.microseconds.Add(
+        static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(took).count()));
     bool recovered = false;
     {
       MutexLock lock(&mutex_);
@@ -133,6 +135,7 @@ void Lane::Note(const ExportResult& result) {
   }
   const bool refused = result.verdict == Verdict::kRefused;
   (refused ? calls_.refused : calls_.failed).Add();
+  CountFault(result);
   {
     MutexLock lock(&mutex_);
     if (!refused && result.verdict != Verdict::kTooLarge) {
@@ -155,6 +158,17 @@ void Lane::Note(const ExportResult& result) {
   } else {
     options_.log->Warn("batch_failed", text, {{"key", options_.name}, {"code", result.code}});
   }
+}
+
+void Lane::CountFault(const ExportResult& result) {
+  const int hundreds = result.http_status / 100;
+  SharedCounter& kind = result.code == "timeout"   ? faults_.timeout
+                        : result.code == "refused" ? faults_.refused
+                        : result.code == "dns"     ? faults_.unknown_host
+                        : hundreds == 4            ? faults_.http_4xx
+                        : hundreds == 5            ? faults_.http_5xx
+                                                   : faults_.other;
+  kind.Add();
 }
 
 void Lane::Reopen() {

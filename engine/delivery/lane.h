@@ -49,9 +49,19 @@ class Lane {
   };
 
   struct CallCounters {
-    SharedCounter delivered;  // calls that the far side took
-    SharedCounter failed;     // to be sent again
-    SharedCounter refused;    // final
+    SharedCounter delivered;     // calls that the far side took
+    SharedCounter failed;        // to be sent again
+    SharedCounter refused;       // final
+    SharedCounter microseconds;  // that the delivered ones took
+  };
+  // Calls without success by what went wrong, in the X-Ray daemon's kinds.
+  struct FaultCounters {
+    SharedCounter timeout;
+    SharedCounter refused;
+    SharedCounter http_4xx;
+    SharedCounter http_5xx;
+    SharedCounter unknown_host;
+    SharedCounter other;
   };
 
   Lane(Options options, std::unique_ptr<Exporter> exporter);
@@ -66,6 +76,7 @@ class Lane {
   [[nodiscard]] size_t quota() const { return options_.quota; }
   [[nodiscard]] const LaneAccount& account() const { return account_; }
   [[nodiscard]] const CallCounters& calls() const { return calls_; }
+  [[nodiscard]] const FaultCounters& faults() const { return faults_; }
   [[nodiscard]] size_t calls_in_flight() const {
     return in_flight_.load(std::memory_order_relaxed);
   }
@@ -91,7 +102,8 @@ class Lane {
   void Run();
   void Pump();
   void Execute(DeliveryActions actions);
-  void Note(const ExportResult& result);
+  void Note(const ExportResult& result, Duration took);
+  void CountFault(const ExportResult& result);
   void Finish();
   void Beat();
 
@@ -99,6 +111,7 @@ class Lane {
   LaneAccount account_;
   LaneInbox inbox_;
   CallCounters calls_;
+  FaultCounters faults_;
   std::atomic<size_t> in_flight_{0};
   std::atomic<int> window_{0};
   std::atomic<uint64_t> turns_{0};
@@ -109,7 +122,12 @@ class Lane {
   IoLoop loop_;
   Delivery delivery_;
   std::unique_ptr<Exporter> exporter_;
-  std::vector<std::pair<CallId, ExportResult>> results_;
+  struct Answer {
+    CallId id;
+    ExportResult result;
+    Duration took;
+  };
+  std::vector<Answer> results_;
   bool pumping_ = false;
   Time drain_deadline_ = kTimeNever;
   std::unique_ptr<IoLoop::Waker> waker_;

@@ -54,7 +54,7 @@ class ExporterContractTest : public ::testing::TestWithParam<Backend> {
     ASSERT_TRUE(pool.ok());
     pool_ = *std::move(pool);
     far_side_ = GetParam().far_side();
-    exporter_ = far_side_->Make({.pool = pool_.get(), .log = log_.get(), .version = "0"});
+    exporter_ = far_side_->Make({.pool = pool_.get(), .log = log_.get()});
     ASSERT_NE(exporter_, nullptr);
   }
   void TearDown() override {

@@ -21,6 +21,8 @@
 #include <atomic>
 #include <mutex>
 
+#include "engine/aws/xray_service.h"
+#include "tests/support/running_aws.h"
 #include "tests/support/scripted_server.h"
 #endif
 
@@ -212,13 +214,21 @@ Backend FileBackend(const char* name, FileFormat format, Compression compression
 class Xray final : public FarSide {
  public:
   std::unique_ptr<Exporter> Make(const ExporterContext& context) override {
-    setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE", 1);
-    setenv("AWS_SECRET_ACCESS_KEY", "for tests", 1);
+    aws_ = std::make_unique<RunningAws>(
+        context.log, AwsContext::Options{[](std::string_view name) -> std::optional<std::string> {
+                                           if (name == "AWS_ACCESS_KEY_ID") return "AKIDEXAMPLE";
+                                           if (name == "AWS_SECRET_ACCESS_KEY") return "for tests";
+                                           return std::nullopt;
+                                         },
+                                         /*metadata=*/false, "mobula"});
+    ExporterContext with_aws = context;
+    with_aws.aws = aws_->get();
     XrayBackendConfig config;
     config.region = "eu-west-1";
     config.endpoint = "http://127.0.0.1:" + std::to_string(server_.port());
     config.timeout = std::chrono::seconds(30);  // the deadlines of the calls decide
-    return Registered({.name = "test", .settings = config}, context);
+    EXPECT_TRUE(aws_->Settled(IdentityOf(config, config.region)).ok());
+    return Registered({.name = "test", .settings = config}, with_aws);
   }
   std::vector<std::string> Arrived() override {
     const std::lock_guard lock(mutex_);
@@ -282,6 +292,7 @@ class Xray final : public FarSide {
     }
   }
 
+  std::unique_ptr<RunningAws> aws_;
   std::atomic<Mode> mode_{Mode::kWork};
   std::atomic<int> failures_{0};
   std::mutex mutex_;

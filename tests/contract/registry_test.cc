@@ -16,8 +16,7 @@ void ExpectRow(Settings settings, bool built_in) {
   auto pool = BlockPool::Create(1U << 20);
   ASSERT_TRUE(pool.ok());
   const BackendConfig config{.name = "mine", .settings = std::move(settings)};
-  const auto exporter =
-      MakeExporter(config, {.pool = pool->get(), .log = log.get(), .version = "0"});
+  const auto exporter = MakeExporter(config, {.pool = pool->get(), .log = log.get()});
   if (built_in) {
     ASSERT_TRUE(exporter.ok()) << exporter.status();
     EXPECT_TRUE((*exporter)->Shutdown().ok());

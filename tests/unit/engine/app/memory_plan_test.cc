@@ -79,5 +79,41 @@ TEST(BufferSharesTest, TheSmallestBufferServesOneBackend) {
   EXPECT_FALSE(DivideBuffer(WithBackends(8), 3 * kMiB, 1, 1).ok());
 }
 
+TEST(MemoryPlanTest, ShrinksOnlyWhenToldTo) {
+  Config config = WithBackends(1);
+  config.buffer.memory = 60 * kMiB;
+  EXPECT_EQ(ShrinkToFit(&config, 1, 64 * kMiB), "");
+  EXPECT_EQ(config.buffer.memory, 60 * kMiB);
+
+  config.buffer.fit = BufferFit::kShrink;
+  EXPECT_EQ(ShrinkToFit(&config, 1, std::nullopt), "");
+  EXPECT_NE(ShrinkToFit(&config, 1, 64 * kMiB).find("64 MiB"), std::string::npos);
+  EXPECT_EQ(config.udp.receive_buffer, kMiB);
+  EXPECT_GE(config.buffer.memory, 32 * kMiB);
+  const auto plan = PlanMemory(config, 1, config.udp.receive_buffer, 64 * kMiB);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_LE(plan->total(), 64 * kMiB);
+}
+
+TEST(MemoryPlanTest, ShrinksNoMoreThanItMust) {
+  Config config = WithBackends(1);
+  config.buffer = {24 * kMiB, BufferFit::kShrink};
+  EXPECT_EQ(ShrinkToFit(&config, 1, 64 * kMiB), "");
+  EXPECT_EQ(config.udp.receive_buffer, 8 * kMiB);
+
+  EXPECT_NE(ShrinkToFit(&config, 1, 52 * kMiB), "");
+  EXPECT_EQ(config.buffer.memory, 24 * kMiB) << "the kernel's queue was enough";
+  EXPECT_LT(config.udp.receive_buffer, 8 * kMiB);
+}
+
+TEST(MemoryPlanTest, StartsEvenWhereNothingFits) {
+  Config config = WithBackends(1);
+  config.buffer = {24 * kMiB, BufferFit::kShrink};
+  EXPECT_NE(ShrinkToFit(&config, 1, 16 * kMiB), "");
+  EXPECT_EQ(config.buffer.memory, 3 * kMiB);
+  EXPECT_EQ(config.udp.receive_buffer, kMiB);
+  EXPECT_TRUE(PlanMemory(config, 1, config.udp.receive_buffer, 16 * kMiB).ok());
+}
+
 }  // namespace
 }  // namespace mobula

@@ -1,0 +1,77 @@
+// What the agent does beside receiving and delivering, on one thread of its own: it fetches credentials, serves
+// the sampling port, and reports telemetry.
+//
+// Room:      cold.
+// Lifecycle: made without I/O, Run, OpenSamplingPort, StartTelemetry, CloseSamplingPort, FlushTelemetry,
+//            destroyed. Everything but aws() does nothing where nobody needs it.
+// Threads:   the agent's control thread; the reading methods may be called by any.
+// Errors:    OpenSamplingPort fails for an address that cannot be one. A port that is taken is told in the log and
+//            tried again: segments are worth more than sampling rules.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "engine/app/telemetry.h"
+#include "engine/aws/aws_context.h"
+#include "engine/base/mutex.h"
+#include "engine/config/config.h"
+#include "engine/http/io_loop.h"
+#include "engine/sampling/sampling_proxy.h"
+
+namespace mobula {
+
+class ColdRoom {
+ public:
+  ColdRoom(const Config& config, Log* log);
+  ~ColdRoom();
+  ColdRoom(const ColdRoom&) = delete;
+  ColdRoom& operator=(const ColdRoom&) = delete;
+
+  [[nodiscard]] AwsContext* aws() { return &aws_; }
+  [[nodiscard]] const AwsContext& aws() const { return aws_; }
+
+  // Starts the thread.
+  void Run();
+  // `udp_address` is where segments are received, with the real port.
+  absl::Status OpenSamplingPort(const std::string& udp_address);
+  // `counts` says what the lane of backend number `backend` has counted; called on this room's thread.
+  absl::Status StartTelemetry(const std::function<TelemetryCounts(size_t backend)>& counts);
+  // About once a second: a port that could not be had is tried again.
+  void Housekeep(Time now);
+
+  void CloseSamplingPort();
+  // The last report, when nothing more will be counted; waits for it until `deadline`.
+  void FlushTelemetry(Time deadline);
+
+  // Null without a sampling port.
+  [[nodiscard]] const SamplingProxyStats* sampling_stats() const;
+  // Why the sampling port does not listen though it should; empty when all is well.
+  [[nodiscard]] std::string sampling_fault() const;
+
+ private:
+  // Runs `f` on the thread and waits for it.
+  void OnThread(const std::function<void()>& f);
+  absl::StatusOr<SamplingProxy::Options> SamplingOptions(const std::string& udp_address);
+  void Listen();
+
+  const Config config_;
+  Log* const log_;
+  IoLoop loop_;
+  AwsContext aws_;
+  std::unique_ptr<SamplingProxy> sampling_;
+  std::string sampling_address_;
+  std::vector<std::unique_ptr<Telemetry>> telemetry_;
+  Time listen_again_ = kTimeNever;
+  std::thread thread_;
+
+  mutable Mutex mutex_;
+  absl::Status listening_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace mobula
