@@ -205,7 +205,9 @@ class HttpServer::Impl : public std::enable_shared_from_this<Impl> {
         context_(loop->context()),
         acceptor_(context_),
         handler_(std::move(handler)),
-        options_(options) {}
+        options_(options) {
+    CHECK(options_.connections_max > 0);
+  }
 
   absl::Status Listen(std::string_view address);
   void Close();
