@@ -1,12 +1,16 @@
 // `mobula check --live`: tries what the backends of a configuration need: region, credentials, each role, the
-// account, endpoint and permission. Nothing is written to any far side.
+// account, endpoint and permissions. Nothing is written to any far side.
 //
 // Room:   cold; its own process.
-// Limits: 15 seconds per backend; backends of type xray are tried at the same time.
+// Limits: 15 seconds per backend; the backends are tried at the same time.
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
 
+#include "engine/aws/credentials.h"
 #include "engine/config/config.h"
 
 namespace mobula {
@@ -19,5 +23,36 @@ enum class LiveCheckOutput : uint8_t {
 // Prints what was tried, what came of it and how to mend it, to stdout; progress to stderr when that is a
 // terminal. 0: everything passed. 1: something failed.
 int LiveCheck(const Config& config, LiveCheckOutput output);
+
+// --- the parts, for tests -------------------------------------------------------------------------------
+
+enum class LiveResult : uint8_t {
+  kOk,
+  kFailed,
+  kUnknown,  // could not be told, and need not be in order for segments to arrive
+  kSkipped,  // something before it failed
+};
+
+// One thing that was tried.
+struct LiveRow {
+  std::string backend;
+  std::string
+      tried;  // "region", "credentials", "role arn:...", "endpoint", "xray:PutTraceSegments", ...
+  LiveResult result = LiveResult::kOk;
+  std::string source;   // where the region, or which source the credentials came from
+  std::string account;  // whose it is, where AWS told
+  std::string answer;   // what came of it
+  std::string fix;      // what to do; empty unless it failed
+};
+
+// How many rows RunLiveCheck will have.
+size_t LiveRowCount(const Config& config);
+// `step` is called for each row as it is known, on any thread.
+std::vector<LiveRow> RunLiveCheck(const Config& config, const Environment& environment,
+                                  const std::function<void()>& step);
+bool LivePassed(const std::vector<LiveRow>& rows);
+std::string LiveTable(const std::vector<LiveRow>& rows, bool colour);
+// {"ok":B,"checks":[{"backend":...,"tried":...,"result":"ok","source":...,"account":...,"answer":...,"fix":...}]}
+std::string LiveJson(const std::vector<LiveRow>& rows);
 
 }  // namespace mobula
