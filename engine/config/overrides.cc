@@ -240,15 +240,16 @@ class Environment {
       const std::string_view before = rest.substr(0, rest.size() - end.size());
       if (form.empty() || before.size() < form.size()) form = before;
     }
-    const std::string meant = Meant(name);
     if (form.empty() || EnvironmentForm(form) != form) {
-      Add(name, "unknown variable" + meant);
-    } else if (!meant.empty()) {
-      Add(name, fmt::format("no backend is named \"{}\"{}", Shown(Lower(form)), meant));
-    } else {
-      Add(name, fmt::format("no backend is named \"{}\": {}{}{}{}=xray would make one",
-                            Shown(Lower(form)), kPrefix, kBackends, Shown(form), kType));
+      Add(name, "unknown variable" + Meant(name));
+      return;
     }
+    const std::string backend = Lower(form);
+    const std::string near = DidYouMean(backend, {backends_.begin(), backends_.end()});
+    Add(name, fmt::format("no backend is named \"{}\"{}", Shown(backend),
+                          !near.empty() ? near
+                                        : fmt::format(": {}{}{}{}=xray would make one", kPrefix,
+                                                      kBackends, Shown(form), kType)));
   }
 
   // Judged without the MOBULA_ that all have.

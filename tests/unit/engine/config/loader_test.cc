@@ -63,7 +63,9 @@ TEST(LoaderTest, EveryOptionReachesItsPlace) {
   const Config config = Parse(R"(
 receivers:
   udp: { address: ":0", engine: recvmmsg, workers: per-core, receive_buffer: 1MiB, sockets: 4, validate: strict }
-buffer: { memory: 24MiB }
+  unix: { path: /run/m.sock, mode: 0600 }
+  proxy: { address: ":1", backend: prod, paths: all, rules_age: 5s }
+buffer: { memory: 24MiB, fit: shrink }
 batch: { documents: 10, age: 250ms }
 backends:
   prod:
@@ -74,6 +76,22 @@ backends:
     profile: p
     concurrency: 7
     quota: 1MiB
+    role_arn: "arn:aws:iam::222222222222:role/x"
+    external_id: id
+    session_name: me
+    duration: 30m
+    session_tags: { team: payments, empty: "" }
+    source_identity: who
+    via:
+      - { role_arn: "arn:aws:iam::333333333333:role/y", external_id: id2, session_name: me2, duration: 12h,
+          session_tags: { a: b }, source_identity: who2 }
+      - { role_arn: "arn:aws:iam::444444444444:role/z" }
+    sts_endpoint: https://sts.example
+    fips: true
+    dual_stack: false
+    http_proxy: http://u:p@proxy:3128
+    telemetry: off
+    resource_arn: arn:x
     type: xray
   archive: { type: file, path: /tmp/a, format: framed, compression: zstd, rotate: { size: 100MB, keep: 3 }, fsync: 5s }
 routes:
@@ -81,7 +99,8 @@ routes:
   - { to: [] }
 dead_letter: { path: /tmp/d, size: 1MiB }
 admin: { address: off }
-log: { level: debug, format: json, path: /tmp/l }
+aws: { metadata: off }
+log: { level: debug, format: daemon, path: /tmp/l, rotate: { size: 1MiB, keep: 9 } }
 shutdown: { grace: 2m }
 )");
   EXPECT_EQ(config.udp.address, ":0");
@@ -90,7 +109,14 @@ shutdown: { grace: 2m }
   EXPECT_EQ(config.udp.receive_buffer, 1U << 20);
   EXPECT_EQ(config.udp.sockets, 4);
   EXPECT_EQ(config.udp.validate, Validate::kStrict);
+  EXPECT_EQ(config.unix_socket.path, "/run/m.sock");
+  EXPECT_EQ(config.unix_socket.mode, 0600);
+  EXPECT_EQ(config.proxy.address, ":1");
+  EXPECT_EQ(config.proxy.backend, "prod");
+  EXPECT_EQ(config.proxy.paths, ProxyPaths::kAll);
+  EXPECT_EQ(config.proxy.rules_age, seconds(5));
   EXPECT_EQ(config.buffer.memory, 24U << 20);
+  EXPECT_EQ(config.buffer.fit, BufferFit::kShrink);
   EXPECT_EQ(config.batch.documents, 10);
   EXPECT_EQ(config.batch.age, milliseconds(250));
   ASSERT_EQ(config.backends.size(), 2U);
@@ -99,6 +125,30 @@ shutdown: { grace: 2m }
   EXPECT_EQ(xray.region, "eu-west-1");
   EXPECT_EQ(xray.endpoint, "https://xray.example:8443");
   EXPECT_EQ(xray.profile, "p");
+  AwsRole role;
+  role.role_arn = "arn:aws:iam::222222222222:role/x";
+  role.external_id = "id";
+  role.session_name = "me";
+  role.duration = minutes(30);
+  role.session_tags = {{"team", "payments"}, {"empty", ""}};
+  role.source_identity = "who";
+  EXPECT_EQ(xray.role, role);
+  ASSERT_EQ(xray.via.size(), 2U);
+  role = {"arn:aws:iam::333333333333:role/y",
+          "id2",
+          "me2",
+          std::chrono::hours(12),
+          {{"a", "b"}},
+          "who2"};
+  EXPECT_EQ(xray.via[0], role);
+  EXPECT_EQ(xray.via[1].role_arn, "arn:aws:iam::444444444444:role/z");
+  EXPECT_EQ(xray.via[1].session_name, "xray-daemon");
+  EXPECT_EQ(xray.sts_endpoint, "https://sts.example");
+  EXPECT_EQ(xray.fips, std::optional<bool>(true));
+  EXPECT_EQ(xray.dual_stack, std::optional<bool>(false));
+  EXPECT_EQ(xray.http_proxy, "http://u:p@proxy:3128");
+  EXPECT_FALSE(xray.telemetry);
+  EXPECT_EQ(xray.resource_arn, "arn:x");
   EXPECT_EQ(xray.concurrency, 7);
   EXPECT_EQ(xray.timeout, seconds(3));
   EXPECT_EQ(xray.tls.ca, "/etc/ca.pem");
@@ -118,9 +168,12 @@ shutdown: { grace: 2m }
   EXPECT_EQ(config.dead_letter.path, "/tmp/d");
   EXPECT_EQ(config.dead_letter.size, 1U << 20);
   EXPECT_EQ(config.admin.address, "off");
+  EXPECT_FALSE(config.aws.metadata);
   EXPECT_EQ(config.log.level, LogLevel::kDebug);
-  EXPECT_EQ(config.log.format, LogFormat::kJson);
+  EXPECT_EQ(config.log.format, LogFormat::kDaemon);
   EXPECT_EQ(config.log.path, "/tmp/l");
+  EXPECT_EQ(config.log.rotate_size, 1U << 20);
+  EXPECT_EQ(config.log.rotate_keep, 9);
   EXPECT_EQ(config.shutdown.grace, minutes(2));
 }
 
@@ -140,6 +193,20 @@ TEST(LoaderTest, SetWinsOverTheFileAndMakesWhatIsMissing) {
 
 TEST(LoaderTest, SetsAlone) {
   EXPECT_EQ(Parse("", {"backends.out.type=null"}).backends.size(), 1U);
+}
+
+TEST(LoaderTest, BooleansThatAToolMadeOfOnAndOffAreTaken) {
+  const Config config = Parse(
+      "aws: { metadata: false }\nbackends: { a: { type: xray, telemetry: true, fips: auto } }\n");
+  EXPECT_FALSE(config.aws.metadata);
+  EXPECT_TRUE(std::get<XrayBackendConfig>(config.backends[0].settings).telemetry);
+  EXPECT_FALSE(std::get<XrayBackendConfig>(config.backends[0].settings).fips.has_value());
+}
+
+TEST(LoaderTest, ANameSpelledNullIsAName) {
+  EXPECT_EQ(Parse("receivers: { proxy: { backend: null } }\nbackends: { null: { type: xray } }\n")
+                .proxy.backend,
+            "null");
 }
 
 TEST(LoaderTest, MistakesInSetsAreToldWithTheFlag) {
@@ -228,6 +295,41 @@ TEST(LoadConfigTest, ReadsAFileAndSaysWhyNot) {
   EXPECT_NE(missing.message().find(path), absl::string_view::npos);
   input.path = "/";
   EXPECT_FALSE(LoadConfig(input).ok());
+}
+
+TEST(LoadConfigTest, WithoutAPathTheDefaultFileIsReadIfItExists) {
+  std::string path = ::testing::TempDir() + "loader_test_XXXXXX";
+  const int fd = ::mkstemp(path.data());
+  ASSERT_GE(fd, 0);
+  ::close(fd);
+  std::ofstream(path) << kSmallest;
+  ConfigInput input;
+  input.environment = [](std::string_view) { return std::nullopt; };
+  input.default_path = path;
+  EXPECT_EQ(ConfigPath(input), path);
+  EXPECT_TRUE(LoadConfig(input).ok());
+  ::unlink(path.c_str());
+  EXPECT_EQ(ConfigPath(input), "");
+  EXPECT_EQ(LoadConfig(input).status().message(),
+            "no configuration file (-c FILE, or " + path +
+                "): backends: at least one is needed, such as --backends.out.type=xray or "
+                "MOBULA_BACKENDS_OUT_TYPE=xray");
+  input.sets = {"--backends.out.type=null"};
+  EXPECT_TRUE(LoadConfig(input).ok());
+}
+
+TEST(LoadConfigTest, TheProcessesOwnEnvironmentCountsWhenNoneIsGiven) {
+  ::setenv("MOBULA_BATCH_DOCUMENTS", "7", 1);
+  const auto config = ParseConfig(kSmallest, "test.yaml");
+  const auto with_its_own = ParseConfig(kSmallest, "test.yaml", [] {
+    ConfigInput input;
+    input.environment = [](std::string_view) { return std::nullopt; };
+    return input;
+  }());
+  ::unsetenv("MOBULA_BATCH_DOCUMENTS");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->batch.documents, 7);
+  EXPECT_EQ(with_its_own->batch.documents, 50);
 }
 
 }  // namespace

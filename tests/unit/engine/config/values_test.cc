@@ -86,5 +86,74 @@ TEST(ValuesTest, HttpUrls) {
   }
 }
 
+TEST(ValuesTest, ProxyUrls) {
+  for (const char* url :
+       {"http://proxy:3128", "https://proxy.example", "http://proxy:3128/", "http://[::1]:1",
+        "http://user@proxy:1", "http://user:p%40ss:w0rd!@proxy:1"}) {
+    EXPECT_TRUE(IsProxyUrl(url)) << url;
+  }
+  for (const char* url :
+       {"", "proxy:3128", "ftp://proxy", "http://", "http://proxy/path", "http://@proxy",
+        "http://:p@proxy", "http://u:p@", "http://u:p@x@proxy", "http://u:p/w@proxy",
+        "http://u p@proxy", "http://proxy:0", "http://proxy?x"}) {
+    EXPECT_FALSE(IsProxyUrl(url)) << url;
+  }
+}
+
+TEST(ValuesTest, PasswordsAreHidden) {
+  EXPECT_EQ(HidePassword("http://user:secret@proxy:3128"), "http://user:***@proxy:3128");
+  EXPECT_EQ(HidePassword("http://user:a@b:c@proxy"), "http://user:***@proxy");
+  EXPECT_EQ(HidePassword("user:secret@proxy"), "user:***@proxy");
+  EXPECT_EQ(HidePassword("http://user:a/b@proxy"), "http://user:***@proxy");
+  EXPECT_EQ(HidePassword("http://proxy:3128"), "http://proxy:3128");
+  EXPECT_EQ(HidePassword("http://user@proxy:3128"), "http://user@proxy:3128");
+  EXPECT_EQ(HidePassword("http://${env:USER}:${file:/p/w}@proxy"),
+            "http://${env:USER}:${file:/p/w}@proxy");
+  EXPECT_EQ(HidePassword("http://u:x${env:PW}@proxy"), "http://u:***@proxy");
+  EXPECT_EQ(HidePassword("http://u:${env:A}${env:B}@proxy"), "http://u:***@proxy");
+  EXPECT_EQ(HidePassword("${env:PROXY:-http://u:p@x}"), "${env:PROXY:-http://u:p@x}");
+  EXPECT_EQ(HidePassword("${env:PROXY"), "${env:PROXY");
+  EXPECT_EQ(HidePassword(""), "");
+}
+
+TEST(ValuesTest, Modes) {
+  EXPECT_EQ(ParseMode("0660"), 0660);
+  EXPECT_EQ(ParseMode("0000"), 0);
+  for (const char* text : {"", "660", "432", "1777", "0888", "06600", "0-66", " 066", "0x66"}) {
+    EXPECT_FALSE(ParseMode(text)) << text;
+  }
+}
+
+TEST(ValuesTest, WhatStsTakes) {
+  for (const char* arn : {"arn:aws:iam::123456789012:role/a",
+                          "arn:aws-cn:iam::123456789012:role/team/a+b=c,d.e@f-g_h"}) {
+    EXPECT_TRUE(IsRoleArn(arn)) << arn;
+  }
+  for (const char* arn :
+       {"", "arn:aws:iam::123456789012:role/", "arn:aws:iam::123456789012:role/a/",
+        "arn:aws:iam::12345678901:role/a", "arn:aws:iam::1234567890123:role/a",
+        "arn:aws:iam::123456789012:user/a", "arn::iam::123456789012:role/a",
+        "arn:aws:sts::123456789012:assumed-role/a/b", "arn:aws:iam::123456789012:role/a b",
+        "arn:aws:iam::", "arn:aws:iam::12345678901a:role/a", "arn:1:iam::123456789012:role/a",
+        "xarn:aws:iam::123456789012:role/a"}) {
+    EXPECT_FALSE(IsRoleArn(arn)) << arn;
+  }
+  EXPECT_TRUE(IsExternalId("a:/"));
+  EXPECT_TRUE(IsExternalId(std::string(1224, 'a')));
+  EXPECT_FALSE(IsExternalId(std::string(1225, 'a')));
+  EXPECT_FALSE(IsExternalId("a"));
+  EXPECT_TRUE(IsSessionName(std::string(64, 'a')));
+  EXPECT_FALSE(IsSessionName(std::string(65, 'a')));
+  EXPECT_FALSE(IsSessionName("a:b"));
+  EXPECT_TRUE(IsTagText("Ümlaut 1_.:/=+-@", 1, 16));
+  EXPECT_FALSE(IsTagText("Ümlaut 1_.:/=+-@", 1, 15));
+  EXPECT_TRUE(IsTagText("", 0, 1));
+  EXPECT_FALSE(IsTagText("", 1, 1));
+  EXPECT_FALSE(IsTagText("a\xff", 1, 9));
+  EXPECT_FALSE(IsTagText("a\tb", 1, 9));
+  EXPECT_TRUE(IsSocketPath(std::string(107, 'a')));
+  EXPECT_FALSE(IsSocketPath(std::string(108, 'a')));
+}
+
 }  // namespace
 }  // namespace mobula
