@@ -145,9 +145,9 @@ std::string Timestamp(std::chrono::system_clock::time_point now) {
 std::string LocalTimestamp(std::time_t now) {
   std::tm local{};
   localtime_r(&now, &local);
-  const long minutes = local.tm_gmtoff / 60;
+  const int minutes = static_cast<int>(local.tm_gmtoff / 60);
   std::array<char, 16> zone{};
-  std::snprintf(zone.data(), zone.size(), "%c%02ld:%02ld", minutes < 0 ? '-' : '+',
+  std::snprintf(zone.data(), zone.size(), "%c%02d:%02d", minutes < 0 ? '-' : '+',
                 std::abs(minutes) / 60, std::abs(minutes) % 60);
   std::array<char, 80> text{};
   std::snprintf(text.data(), text.size(), "%04d-%02d-%02dT%02d:%02d:%02d%s", local.tm_year + 1900,
