@@ -440,7 +440,7 @@ bool Agent::Ready(std::string* text) const {
   if (const std::string fault = cold_room_->sampling_fault(); !fault.empty()) {
     *text += fmt::format("degraded: sampling port: {}\n", fault);
   }
-  for (const AwsIdentityState& identity : cold_room_->aws().identities()) {
+  for (const AwsIdentityState& identity : cold_room().aws().identities()) {
     if (identity.error.ok()) continue;
     *text += fmt::format("degraded: credentials of {}: {}\n", identity.name,
                          std::string(identity.error.message()));
