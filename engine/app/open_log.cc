@@ -8,13 +8,17 @@
 namespace mobula {
 
 absl::StatusOr<std::unique_ptr<Log>> OpenLog(const LogConfig& config) {
-  const bool terminal = config.path.empty() && isatty(STDERR_FILENO) == 1;
+  const bool to_stderr = config.path.empty();
+  const bool terminal =
+      (to_stderr || config.path == "-") && isatty(to_stderr ? STDERR_FILENO : STDOUT_FILENO) == 1;
   Log::Options options;
   options.level = config.level;
   options.format = config.format.value_or(terminal ? LogFormat::kText : LogFormat::kJson);
   options.path = config.path;
+  options.rotate_size = config.rotate_size;
+  options.rotate_keep = config.rotate_keep;
   options.colour = terminal && options.format == LogFormat::kText && getenv("NO_COLOR") == nullptr;
-  options.over_status_line = terminal && options.format == LogFormat::kText;
+  options.over_status_line = terminal && to_stderr && options.format == LogFormat::kText;
   return Log::Open(options);
 }
 

@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <memory>
+#include <optional>
 
 #include "engine/app/admin.h"
 #include "engine/app/agent.h"
@@ -31,74 +33,132 @@ void TellLanes(const Config& config, Log* log) {
   }
 }
 
-// Lets the lanes deliver until the grace is over; on a terminal a second Ctrl-C ends it.
-void Drain(Agent* agent, const Signals& signals, Duration grace, StatusLine* line, Log* log) {
-  const Time deadline = Now() + grace;
-  agent->BeginDrain(deadline);
-  // The lanes keep the deadline themselves; the margin is for their last call's end.
-  while (!agent->Drained() && Now() < deadline + std::chrono::milliseconds(500)) {
-    const int signal = signals.Next(std::chrono::milliseconds(50));
-    if (signal == SIGINT && isatty(STDIN_FILENO) == 1) {
-      log->Warn("drain_cut_short", "interrupted again: giving up what is not delivered yet");
-      agent->BeginDrain(Now());
+// One run, and what differs between its styles.
+class Run {
+ public:
+  Run(const Config& config, RunStyle style, Log* log) : config_(config), style_(style), log_(log) {}
+
+  // Returns only when it could not start.
+  absl::Status Serve(const std::string& origin);
+
+ private:
+  [[nodiscard]] bool as_daemon() const { return style_ == RunStyle::kDaemon; }
+
+  absl::Status StartAdmin(Admin* admin);
+  void ServeUntilSignal(const Signals& signals);
+  void Drain(const Signals& signals);
+  void Reopen();
+  void TellLedger();
+  void DrawLine(Time now) {
+    if (line_.has_value()) line_->Draw(*agent_, now);
+  }
+
+  const Config& config_;
+  const RunStyle style_;
+  Log* const log_;
+  std::unique_ptr<Agent> agent_;
+  std::optional<StatusLine> line_;  // only on a terminal
+};
+
+absl::Status Run::StartAdmin(Admin* admin) {
+  if (config_.admin.address == "off") return absl::OkStatus();
+  if (absl::Status started = admin->Start(config_.admin.address); !started.ok()) {
+    if (!as_daemon()) return started;
+    // The X-Ray daemon has no such port: what replaces it must not fail for it.
+    log_->Warn("admin",
+               fmt::format("No health and metrics pages: {}", std::string(started.message())));
+    return absl::OkStatus();
+  }
+  log_->Info("admin", fmt::format("Health, metrics and ledger on http port {}", admin->port()),
+             {{"address", config_.admin.address}});
+  return absl::OkStatus();
+}
+
+void Run::Reopen() {
+  agent_->Reopen();
+  if (const absl::Status opened = log_->Reopen(); !opened.ok()) {
+    log_->Error("reopen_failed", std::string(opened.message()));
+  }
+  log_->Info("reopen", "Opened output files again (SIGHUP)");
+}
+
+void Run::ServeUntilSignal(const Signals& signals) {
+  const Duration pause =
+      line_.has_value() ? std::chrono::milliseconds(500) : std::chrono::seconds(1);
+  for (;;) {
+    const int signal = signals.Next(pause);
+    if (signal == SIGHUP) {
+      Reopen();
+    } else if (signal != 0) {
+      log_->Info("stop", fmt::format("Got shutdown signal: {}",
+                                     signal == SIGTERM ? "terminated" : "interrupt"));
       return;
     }
-    agent->Housekeep(Now());
-    line->Draw(*agent, Now());
+    const Time now = Now();
+    agent_->Housekeep(now);
+    DrawLine(now);
   }
 }
 
-// Serves until a signal, drains, tells the ledger.
-absl::Status Serve(const ConfigInput& input, const Config& config, Log* log) {
-  log->Info("start", fmt::format("Initializing Mobula {}", kVersion), {{"config", input.path}});
-  for (const std::string& warning : config.warnings) log->Warn("config", warning);
-  ASSIGN_OR_RETURN(const std::unique_ptr<Agent> agent, Agent::Create(config, log));
-  // From here on signals are ours: earlier, as while a name is resolved, they simply end the program.
-  const Signals signals;
-  auto admin = std::make_unique<Admin>(agent.get());
-  if (config.admin.address != "off") {
-    RETURN_IF_ERROR(admin->Start(config.admin.address));
-    log->Info("admin", fmt::format("Health, metrics and ledger on http port {}", admin->port()),
-              {{"address", config.admin.address}});
-  }
-  RETURN_IF_ERROR(agent->Start());
-  log->Info("listening", fmt::format("Receiving segments on udp {}", agent->address()));
-  TellLanes(config, log);
-
-  StatusLine line;
-  const Duration pause = line.enabled() ? std::chrono::milliseconds(500) : std::chrono::seconds(1);
-  for (bool serving = true; serving;) {
-    switch (const int signal = signals.Next(pause)) {
-      case 0:
-        break;
-      case SIGHUP:
-        agent->Reopen();
-        log->Info("reopen", "Opened output files again (SIGHUP)");
-        break;
-      default:
-        log->Info("stop", fmt::format("Got shutdown signal: {}",
-                                      signal == SIGTERM ? "terminated" : "interrupt"));
-        serving = false;
+// Lets the lanes deliver until the grace is over.
+void Run::Drain(const Signals& signals) {
+  const Time deadline = Now() + config_.shutdown.grace;
+  agent_->BeginDrain(deadline);
+  // The lanes keep the deadline themselves; the margin is for their last call's end.
+  while (!agent_->Drained() && Now() < deadline + std::chrono::milliseconds(500)) {
+    const int signal = signals.Next(std::chrono::milliseconds(50));
+    if (!as_daemon() && signal == SIGINT && isatty(STDIN_FILENO) == 1) {
+      log_->Warn("drain_cut_short", "interrupted again: giving up what is not delivered yet");
+      agent_->BeginDrain(Now());
+      return;
     }
     const Time now = Now();
-    agent->Housekeep(now);
-    line.Draw(*agent, now);
+    agent_->Housekeep(now);
+    DrawLine(now);
   }
+}
 
-  Drain(agent.get(), signals, config.shutdown.grace, &line, log);
-  if (!agent->Finish()) log->Error("backend_hangs", "a backend hangs and is left behind");
-  agent->Housekeep(Now());
-  line.Erase();
-  const Ledger ledger = agent->ledger();
-  if (!line.enabled() || !config.log.path.empty()) {
-    const bool clean = ledger.balanced() && ledger.lost_total() == 0;
-    log->Write(clean ? LogLevel::kInfo : LogLevel::kWarn, "ledger",
-               !ledger.balanced()         ? "The ledger does not balance"
-               : ledger.lost_total() == 0 ? "The ledger balances, nothing was lost"
-                                          : "The ledger balances; some documents were lost",
-               {LogField::Json("ledger", ledger.json())});
+void Run::TellLedger() {
+  const Ledger ledger = agent_->ledger();
+  if (!line_.has_value() || !config_.log.path.empty()) {
+    const uint64_t lost = ledger.lost_total();
+    log_->Write(ledger.balanced() && lost == 0 ? LogLevel::kInfo : LogLevel::kWarn, "ledger",
+                !ledger.balanced() ? "The ledger does not balance"
+                : lost == 0        ? "The ledger balances, nothing was lost"
+                                   : "The ledger balances; some documents were lost",
+                {LogField::Json("ledger", ledger.json())});
   }
-  if (line.enabled()) std::fputs(ledger.text().c_str(), stderr);
+  if (line_.has_value()) std::fputs(ledger.text().c_str(), stderr);
+}
+
+absl::Status Run::Serve(const std::string& origin) {
+  log_->Info(
+      "start",
+      fmt::format("Initializing {} {}", as_daemon() ? "AWS X-Ray daemon" : "Mobula", kVersion),
+      {{"config", origin}});
+  for (const std::string& warning : config_.warnings) {
+    log_->Warn("config", warning, {{"key", warning}});
+  }
+  ASSIGN_OR_RETURN(agent_, Agent::Create(config_, log_));
+  if (as_daemon()) {
+    log_->Info("buffer_memory",
+               fmt::format("Using buffer memory limit of {} MB", agent_->plan().buffer >> 20));
+  }
+  // From here on signals are ours: earlier, as while a name is resolved, they simply end the program.
+  const Signals signals;
+  Admin admin(agent_.get());
+  RETURN_IF_ERROR(StartAdmin(&admin));
+  RETURN_IF_ERROR(agent_->Start());
+  log_->Info("listening", fmt::format("Receiving segments on udp {}", agent_->address()));
+  TellLanes(config_, log_);
+
+  if (!as_daemon() && isatty(STDERR_FILENO) == 1) line_.emplace();
+  ServeUntilSignal(signals);
+  Drain(signals);
+  if (!agent_->Finish()) log_->Error("backend_hangs", "a backend hangs and is left behind");
+  agent_->Housekeep(Now());
+  if (line_.has_value()) line_->Erase();
+  TellLedger();
   // Everything is told. What still hangs, a name being resolved or a file system, must not hold the end.
   std::fflush(nullptr);
   _exit(0);
@@ -108,15 +168,29 @@ absl::Status Serve(const ConfigInput& input, const Config& config, Log* log) {
 
 int RunAgent(const ConfigInput& input) {
   const absl::StatusOr<Config> config = LoadConfig(input);
-  const absl::StatusOr<std::unique_ptr<Log>> log =
-      config.ok() ? OpenLog(config->log) : config.status();
+  if (!config.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(config.status().message()).c_str());
+    return 1;
+  }
+  return RunAgent(*config, input.path, RunStyle::kMobula);
+}
+
+int RunAgent(const Config& config, const std::string& origin, RunStyle style) {
+  absl::StatusOr<std::unique_ptr<Log>> log = OpenLog(config.log);
+  if (!log.ok() && style == RunStyle::kDaemon) {
+    const std::string why(log.status().message());
+    LogConfig instead = config.log;
+    instead.path.clear();
+    log = OpenLog(instead);
+    if (log.ok()) (*log)->Error("log_file", why + "; the log goes to standard error");
+  }
   if (!log.ok()) {
     std::fprintf(stderr, "%s\n", std::string(log.status().message()).c_str());
     return 1;
   }
-  const absl::Status status = Serve(input, *config, log->get());
+  const absl::Status status = Run(config, style, log->get()).Serve(origin);
   (*log)->Error("start_failed", std::string(status.message()));
-  if (!config->log.path.empty()) {
+  if (!config.log.path.empty() && config.log.path != "-") {
     std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
   }
   return 1;

@@ -4,12 +4,21 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
+#include <string>
+#include <vector>
 
+#include "engine/app/config_command.h"
+#include "engine/app/daemon_command.h"
+#include "engine/app/health_command.h"
+#include "engine/app/live_check.h"
+#include "engine/app/migrate_command.h"
 #include "engine/app/replay_command.h"
 #include "engine/app/run_command.h"
 #include "engine/app/send_command.h"
 #include "engine/app/version.h"
+#include "engine/config/option_flags.h"
 
 namespace {
 
@@ -24,15 +33,53 @@ int Finish(const absl::Status& status) {
   return 1;
 }
 
+int CheckLive(const ConfigInput& input, bool json) {
+  const absl::StatusOr<mobula::Config> config = mobula::LoadConfig(input);
+  if (!config.ok()) return Finish(config.status());
+  return mobula::LiveCheck(*config,
+                           json ? mobula::LiveCheckOutput::kJson : mobula::LiveCheckOutput::kAuto);
+}
+
 void AddConfigOptions(CLI::App* command, ConfigInput* input) {
   command->add_option("-c,--config", input->path, "Configuration file; - reads standard input")
-      ->type_name("FILE")
-      ->required();
+      ->type_name("FILE");
   command
       ->add_option("--set", input->sets,
                    "Set one value over the file's, e.g. --set receivers.udp.address=127.0.0.1:3000")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
+  command->footer(
+      "Every option of a configuration is also a flag (--log.level=debug) and a variable "
+      "(MOBULA_LOG_LEVEL=debug): flags win over variables, and both over the file.");
+}
+
+bool ReadsConfig(const std::vector<std::string>& words) {
+  if (words.empty()) return false;
+  const std::string& command = words.front();
+  return command == "run" || command == "check" || command == "replay" ||
+         (command == "config" && words.size() > 1 && words[1] == "print");
+}
+
+// Takes the flags that are options of a configuration out of `words`, with their values. Other commands keep them:
+// they are mistakes there.
+std::vector<std::string> TakeOptionFlags(std::vector<std::string>* words) {
+  if (!ReadsConfig(*words)) return {};
+  std::vector<std::string> flags;
+  std::vector<std::string> rest;
+  for (size_t i = 0; i < words->size(); ++i) {
+    const std::string& word = (*words)[i];
+    if (word == "--") {
+      rest.insert(rest.end(), words->begin() + static_cast<std::ptrdiff_t>(i), words->end());
+      break;
+    }
+    std::vector<std::string>* const to = mobula::IsOptionFlag(word) ? &flags : &rest;
+    to->push_back(word);
+    if (to == &flags && word.find('=') == word.npos && i + 1 < words->size()) {
+      flags.push_back((*words)[++i]);
+    }
+  }
+  *words = std::move(rest);
+  return flags;
 }
 
 // A descriptor below 3 that is closed would be given to the first socket or file opened, and what is meant for
@@ -45,10 +92,7 @@ void FillStandardDescriptors() {
   if (fd > 2) close(fd);
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  FillStandardDescriptors();
+int Mobula(std::vector<std::string> words) {
   CLI::App app(
       "Mobula takes AWS X-Ray trace segments over UDP and delivers them: to X-Ray, to files, with "
       "every loss "
@@ -58,7 +102,18 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", fmt::format("mobula {}", mobula::kVersion));
   app.footer("Configuration: docs/configuration.md. Exit status: 0 fine, 1 failed, 2 wrong usage.");
 
+  const auto flag_sets = mobula::SetsFromFlags(TakeOptionFlags(&words));
+  if (!flag_sets.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(flag_sets.status().message()).c_str());
+    return 2;
+  }
   ConfigInput input;
+  // What the command line said of the configuration; CLI11 gives `input` its own values only while it parses.
+  const auto given = [&input, &flag_sets] {
+    ConfigInput all = input;
+    all.sets.insert(all.sets.end(), flag_sets->begin(), flag_sets->end());
+    return all;
+  };
   int status = 0;
   CLI::App* const run = app.add_subcommand("run", "Receive and deliver until SIGTERM or Ctrl-C");
   AddConfigOptions(run, &input);
@@ -67,12 +122,20 @@ int main(int argc, char** argv) {
          [&input](const std::string& format) { input.sets.push_back("log.format=" + format); },
          "text or json; without it: text on a terminal, else json")
       ->type_name("FORMAT");
-  run->callback([&] { status = mobula::RunAgent(input); });
+  run->callback([&] { status = mobula::RunAgent(given()); });
 
   CLI::App* const check = app.add_subcommand(
       "check", "Read a configuration and say what it means, or what is wrong with it");
   AddConfigOptions(check, &input);
-  check->callback([&] { status = Finish(mobula::CheckConfig(input)); });
+  bool live = false;
+  bool live_json = false;
+  CLI::Option* const live_flag = check->add_flag(
+      "--live", live, "Also try region, credentials, roles, endpoints and permissions");
+  check->add_flag("--json", live_json, "The result of --live as JSON, also on a terminal")
+      ->needs(live_flag);
+  check->callback([&] {
+    status = live ? CheckLive(given(), live_json) : Finish(mobula::CheckConfig(given()));
+  });
 
   mobula::SendOptions send_options;
   bool send_json = false;
@@ -104,25 +167,68 @@ int main(int argc, char** argv) {
   mobula::ReplayOptions replay_options;
   CLI::App* const replay = app.add_subcommand(
       "replay", "Deliver documents from files through a backend of a configuration");
-  AddConfigOptions(replay, &replay_options.config);
+  AddConfigOptions(replay, &input);
   replay->add_option("--backend", replay_options.backend, "Which; not needed when there is one")
       ->type_name("NAME");
   replay->add_option("inputs", replay_options.inputs, "Files, folders, or - , as for send")
       ->type_name("FILE")
       ->required();
-  replay->callback([&] { status = mobula::ReplayCommand(replay_options); });
+  replay->callback([&] {
+    replay_options.config = given();
+    status = mobula::ReplayCommand(replay_options);
+  });
+
+  CLI::App* const config = app.add_subcommand("config", "Show or convert a configuration");
+  config->require_subcommand(1);
+  CLI::App* const print =
+      config->add_subcommand("print", "The configuration in force, and where each value came from");
+  AddConfigOptions(print, &input);
+  bool print_json = false;
+  print->add_flag("--json", print_json, "A list of values, for machines");
+  print->callback([&] {
+    status = Finish(mobula::PrintConfigCommand(
+        given(), print_json ? mobula::PrintFormat::kJson : mobula::PrintFormat::kYaml));
+  });
+  std::string daemon_file;
+  CLI::App* const migrate = config->add_subcommand(
+      "migrate", "A configuration that means the same as a file of the X-Ray daemon");
+  migrate->add_option("file", daemon_file, "The daemon's cfg.yaml")->type_name("FILE")->required();
+  migrate->callback([&] { status = Finish(mobula::MigrateCommand(daemon_file)); });
+
+  mobula::HealthOptions health_options;
+  CLI::App* const health = app.add_subcommand(
+      "health", "Ask a running agent how it is; a probe for images without a shell");
+  health
+      ->add_option("--address", health_options.address,
+                   "Its admin address; without it: MOBULA_ADMIN_ADDRESS, then 127.0.0.1:2010")
+      ->type_name("HOST:PORT");
+  health->add_flag("--ready", health_options.ready, "Whether it is ready, not only alive");
+  health->callback([&] { status = mobula::HealthCommand(health_options); });
 
   CLI::App* const version = app.add_subcommand("version", "Print the version");
   version->callback([] { std::printf("mobula %s\n", std::string(mobula::kVersion).c_str()); });
 
   try {
-    app.parse(argc, argv);
+    // CLI11 takes them from the back.
+    std::reverse(words.begin(), words.end());
+    app.parse(std::move(words));
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : 2;
   } catch (const std::exception& e) {
     std::fprintf(stderr, "mobula: %s\n", e.what());
     return 1;
   }
+  return status;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  FillStandardDescriptors();
+  const std::vector<std::string> words(argv, argv + argc);
+  const std::vector<std::string> args(words.begin() + (argc > 0 ? 1 : 0), words.end());
+  const int status =
+      mobula::IsDaemonCommandLine(words) ? mobula::DaemonCommand(args) : Mobula(args);
   // A full disk, or a closed output: the answer was not given.
   if (std::fflush(stdout) != 0) return 1;
   return status;
