@@ -9,10 +9,15 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <ctime>
+#include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <memory>
 #include <regex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace mobula {
@@ -81,6 +86,57 @@ TEST_F(LogTest, JsonLineIsOneObject) {
           R"(\{"time":"[-0-9T:.]+Z","level":"info","event":"bound","message":"say \\"hi\\"\\u000a",)"
           R"("n":7,"s":"\\\\xff\\\\","f":"-?nan"\}\n)")))
       << lines_;
+}
+
+// Sets the time zone for as long as it lives.
+class TimeZone {
+ public:
+  explicit TimeZone(const char* name) {
+    ::setenv("TZ", name, 1);
+    ::tzset();
+  }
+  ~TimeZone() {
+    ::unsetenv("TZ");
+    ::tzset();
+  }
+};
+
+TEST_F(LogTest, DaemonLineHasLocalTimeAndNoFields) {
+  const std::string time = R"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)";
+  const std::vector<std::pair<const char*, std::string>> zones = {
+      {"UTC0", "Z"}, {"IST-5:30", R"(\+05:30)"}, {"NST3:30", "-03:30"}};
+  for (const auto& [zone, offset] : zones) {
+    const TimeZone set(zone);
+    lines_.clear();
+    auto log = Make(LogFormat::kDaemon);
+    log->Debug("e", "one", {{"field", "value"}});
+    log->Info("e", "two");
+    log->Warn("e", "three");
+    log->Error("e", "four \x1b[2J\n[Error] forged");
+    EXPECT_TRUE(std::regex_match(
+        lines_, std::regex(time + offset + R"( \[Debug\] one\n)" + time + offset +
+                           R"( \[Info\] two\n)" + time + offset + R"( \[Warn\] three\n)" + time +
+                           offset + R"( \[Error\] four \\x1b\[2J\\x0a\[Error\] forged\n)")))
+        << lines_;
+  }
+}
+
+TEST_F(LogTest, DaemonLineTellsRepeats) {
+  auto log = Make(LogFormat::kDaemon);
+  for (int i = 0; i < 5; ++i) log->Error("sending_failed", "Sending segment batch failed with: x");
+  EXPECT_EQ(CountLines(lines_), 1U);
+  now_ += seconds(10);
+  log->Error("sending_failed", "Sending segment batch failed with: x");
+  EXPECT_NE(lines_.find("failed with: x (and 4 more like it before)\n"), std::string::npos)
+      << lines_;
+}
+
+TEST_F(LogTest, DaemonLinesStayUnder4096Bytes) {
+  auto log = Make(LogFormat::kDaemon);
+  log->Info("e", std::string(60000, 'A'));
+  EXPECT_LE(lines_.size(), 4096U);
+  EXPECT_GT(lines_.size(), 4000U);
+  EXPECT_EQ(lines_.substr(lines_.size() - 7), " [cut]\n");
 }
 
 TEST_F(LogTest, LinesStayUnder4096BytesAndClosed) {
@@ -175,10 +231,109 @@ TEST(LogFileTest, WritesWholeLinesFromManyThreads) {
 
 TEST(LogFileTest, AnUnwritablePathIsAnError) {
   Log::Options options;
-  options.path = "/nonexistent/folder/mobula.log";
+  options.path = "/dev/null/folder/mobula.log";
   const auto log = Log::Open(options);
   ASSERT_FALSE(log.ok());
-  EXPECT_NE(log.status().message().find("/nonexistent/folder/mobula.log"), std::string::npos);
+  EXPECT_NE(log.status().message().find("/dev/null/folder/mobula.log"), std::string::npos);
+}
+
+// A log file in a folder of its own.
+class LogFolderTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_NE(::mkdtemp(folder_.data()), nullptr);
+    options_.format = LogFormat::kDaemon;
+    options_.path = folder_ + "/a/b/xray.log";
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  std::unique_ptr<Log> Open() {
+    auto log = Log::Open(options_);
+    EXPECT_TRUE(log.ok()) << log.status();
+    return log.ok() ? *std::move(log) : nullptr;
+  }
+  static std::string Read(const std::string& path) {
+    std::ifstream in(path);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+
+  std::string folder_ = ::testing::TempDir() + "log_test_XXXXXX";
+  Log::Options options_;
+};
+
+TEST_F(LogFolderTest, MakesFoldersAndAppends) {
+  Open()->Info("e", "first");
+  Open()->Info("e", "second");
+  const std::string text = Read(options_.path);
+  EXPECT_EQ(CountLines(text), 2U);
+  EXPECT_LT(text.find("first"), text.find("second"));
+}
+
+TEST_F(LogFolderTest, RotatesBySizeAndKeepsAsManyAsTold) {
+  options_.rotate_size = 1000;
+  options_.rotate_keep = 2;
+  const auto log = Open();
+  for (int i = 0; i < 100; ++i) log->Info("e", "line " + std::to_string(i) + std::string(100, 'x'));
+  for (const std::string end : {"", ".1", ".2"}) {
+    const std::string text = Read(options_.path + end);
+    EXPECT_LE(text.size(), 1000U) << end;
+    EXPECT_GT(text.size(), 100U) << end;
+  }
+  EXPECT_FALSE(std::filesystem::exists(options_.path + ".3"));
+  // No line is lost on the way from one to the next.
+  const std::string text =
+      Read(options_.path + ".2") + Read(options_.path + ".1") + Read(options_.path);
+  const size_t lines = CountLines(text);
+  for (size_t i = 100 - lines; i < 100; ++i) {
+    EXPECT_NE(text.find("line " + std::to_string(i) + "x"), std::string::npos) << i;
+  }
+}
+
+TEST_F(LogFolderTest, WhatIsThereAlreadyCountsForTheRotation) {
+  options_.rotate_size = 1000;
+  Open()->Info("e", std::string(900, 'a'));
+  Open()->Info("e", std::string(900, 'b'));
+  EXPECT_NE(Read(options_.path + ".1").find("aaa"), std::string::npos);
+  EXPECT_NE(Read(options_.path).find("bbb"), std::string::npos);
+}
+
+TEST_F(LogFolderTest, AFileThatCannotBeRotatedKeepsGrowing) {
+  options_.rotate_size = 1000;
+  const auto log = Open();
+  // A folder with something in it in the place of `.1`.
+  std::filesystem::create_directories(options_.path + ".1/in/the/way");
+  for (int i = 0; i < 30; ++i) log->Info("e", std::string(100, 'x'));
+  EXPECT_EQ(CountLines(Read(options_.path)), 30U);
+}
+
+TEST_F(LogFolderTest, ReopensUnderItsName) {
+  const auto log = Open();
+  log->Info("e", "first");
+  std::filesystem::rename(options_.path, options_.path + ".moved");
+  log->Info("e", "second");
+  EXPECT_TRUE(log->Reopen().ok());
+  log->Info("e", "third");
+  EXPECT_EQ(CountLines(Read(options_.path + ".moved")), 2U);
+  EXPECT_EQ(CountLines(Read(options_.path)), 1U);
+  // The folder is gone and cannot be made: the open file stays.
+  std::filesystem::rename(folder_ + "/a", folder_ + "/c");
+  std::ofstream(folder_ + "/a") << "in the way";
+  EXPECT_FALSE(log->Reopen().ok());
+  log->Info("e", "fourth");
+  EXPECT_EQ(CountLines(Read(folder_ + "/c/b/xray.log")), 2U);
+}
+
+TEST(LogStreamTest, ADashIsStandardOutput) {
+  Log::Options options;
+  options.path = "-";
+  options.format = LogFormat::kDaemon;
+  const auto log = Log::Open(options);
+  ASSERT_TRUE(log.ok());
+  ::testing::internal::CaptureStdout();
+  (*log)->Info("e", "hello");
+  EXPECT_NE(::testing::internal::GetCapturedStdout().find("[Info] hello\n"), std::string::npos);
+  EXPECT_TRUE((*log)->Reopen().ok());
+  EXPECT_FALSE(std::filesystem::exists("-"));
 }
 
 // A FIFO as the log file stands for a stderr nobody reads.
