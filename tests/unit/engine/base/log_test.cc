@@ -111,8 +111,8 @@ TEST_F(LogTest, DaemonLineHasLocalTimeAndNoFields) {
     auto log = Make(LogFormat::kDaemon);
     log->Debug("e", "one", {{"field", "value"}});
     log->Info("e", "two");
-    log->Warn("e", "three");
-    log->Error("e", "four \x1b[2J\n[Error] forged");
+    log->Warn("f", "three");
+    log->Error("g", "four \x1b[2J\n[Error] forged");
     EXPECT_TRUE(std::regex_match(
         lines_, std::regex(time + offset + R"( \[Debug\] one\n)" + time + offset +
                            R"( \[Info\] two\n)" + time + offset + R"( \[Warn\] three\n)" + time +
