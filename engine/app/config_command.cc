@@ -39,25 +39,32 @@ std::string Quoted(std::string_view text) {
 
 // --- YAML ---
 
-// Whether `text` means itself without quotes, to every reader of YAML: no mark, and nothing like 0660, which some
-// take for another number.
+// Whether `text` can stand without quotes: no mark of YAML's.
 bool IsPlain(std::string_view text) {
   constexpr std::string_view kFirst =
       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._";
   if (text.empty() || kFirst.find(text.front()) == kFirst.npos || text.back() == ':') return false;
-  const bool word = std::all_of(text.begin(), text.end(), [&](char c) {
+  return std::all_of(text.begin(), text.end(), [&](char c) {
     return kFirst.find(c) != kFirst.npos ||
            std::string_view("+=@-:").find(c) != std::string_view::npos;
   });
-  const bool octal = text.size() > 1 && text[0] == '0' && text[1] >= '0' && text[1] <= '9';
-  return word && !octal;
 }
 
-bool IsNullWord(std::string_view text) {
-  return text == "null" || text == "Null" || text == "NULL";
+// Whether some reader of YAML 1.1 or 1.2 would take `text` for a number, a truth value or nothing.
+bool LooksLikeNoText(std::string_view text) {
+  std::string lower;
+  for (const char c : text) lower += c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  for (const std::string_view word :
+       {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}) {
+    if (lower == word) return true;
+  }
+  return text.find_first_not_of("0123456789.:_+-abcdefxoABCDEFXO") == text.npos &&
+         text.find_first_of("0123456789") != text.npos;
 }
 
-std::string YamlKey(std::string_view key) { return IsPlain(key) ? std::string(key) : Quoted(key); }
+std::string Text(std::string_view text) {
+  return IsPlain(text) && !LooksLikeNoText(text) ? std::string(text) : Quoted(text);
+}
 
 std::string YamlValue(const YamlNode& node) {
   if (node.kind == Kind::kList) {
@@ -67,8 +74,9 @@ std::string YamlValue(const YamlNode& node) {
     }
     return "[" + items + "]";
   }
-  const bool text = node.kind == Kind::kScalar && IsNullWord(node.text);
-  return IsPlain(node.text) && !text ? node.text : Quoted(node.text);
+  // A backend of type `null` may say so in quotes.
+  const bool null = node.kind == Kind::kScalar && node.text == "null";
+  return node.quoted || null || !IsPlain(node.text) ? Text(node.text) : node.text;
 }
 
 struct Line {
@@ -78,7 +86,7 @@ struct Line {
 
 void AddMap(const YamlNode& map, const std::string& indent, std::vector<Line>* lines) {
   for (const YamlNode& child : map.children) {
-    const std::string start = indent + YamlKey(child.key) + ":";
+    const std::string start = indent + Text(child.key) + ":";
     const bool in_line =
         IsValue(child) || (child.kind == Kind::kList &&
                            std::all_of(child.children.begin(), child.children.end(), IsValue));

@@ -15,6 +15,27 @@
 namespace mobula {
 namespace {
 
+// Whether a value is text to every reader, even where it looks like a number.
+bool IsText(const Option& option) {
+  switch (option.kind) {
+    case OptionKind::kText:
+    case OptionKind::kAddress:
+    case OptionKind::kUrl:
+    case OptionKind::kRegion:
+    case OptionKind::kForm:
+    case OptionKind::kFilter:
+    case OptionKind::kBackendName:
+    case OptionKind::kBackendNames:
+      return true;
+    case OptionKind::kChoice:
+    case OptionKind::kNumber:
+    case OptionKind::kSize:
+    case OptionKind::kDuration:
+      return false;
+  }
+  return false;
+}
+
 class Completer {
  public:
   Completer(const Config& config, std::string_view name)
@@ -58,6 +79,7 @@ class Completer {
     YamlNode node;
     node.kind = YamlNode::Kind::kScalar;
     node.text = option.default_text;
+    node.quoted = IsText(option);
     node.origin = "default";
     return node;
   }
@@ -65,7 +87,7 @@ class Completer {
   YamlNode Said(const YamlNode& said, const Option& option) const {
     YamlNode node;
     node.kind = said.kind;
-    node.quoted = said.quoted;
+    node.quoted = IsText(option);
     node.text = option.secret ? HidePassword(said.text) : said.text;
     node.origin = Origin(said);
     for (const YamlNode& child : said.children) node.children.push_back(Said(child, option));

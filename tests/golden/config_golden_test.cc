@@ -1,5 +1,6 @@
 // Golden tests of the configuration: tests/golden/config/NAME.yaml must give NAME.expected, its errors or
-// its warnings; and each configuration that is shipped must load without either.
+// its warnings; NAME.printed, where it is there, is what `config print` makes of it; and each configuration that
+// is shipped must load without either.
 // With MOBULA_UPDATE_GOLDEN in the environment, what is found becomes what is expected.
 #include <gtest/gtest.h>
 
@@ -11,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/app/config_command.h"
 #include "engine/config/loader.h"
 
 namespace mobula {
@@ -34,13 +36,17 @@ std::vector<fs::path> FilesIn(const fs::path& folder, std::string_view extension
   return paths;
 }
 
-std::string Outcome(const fs::path& path) {
+ConfigInput Input() {
   ConfigInput input;
   input.environment = [](std::string_view name) -> std::optional<std::string> {
     if (name == "SECRET") return "hunter2";
     return std::nullopt;
   };
-  const auto config = ParseConfig(ReadAll(path), path.filename().string(), input);
+  return input;
+}
+
+std::string Outcome(const fs::path& path) {
+  const auto config = ParseConfig(ReadAll(path), path.filename().string(), Input());
   if (!config.ok()) return std::string(config.status().message()) + "\n";
   std::string out = "good\n";
   for (const std::string& warning : config->warnings) out += "warning: " + warning + "\n";
@@ -65,6 +71,43 @@ TEST(ConfigGoldenTest, NoExpectationWithoutItsFile) {
     path.replace_extension(".yaml");
     EXPECT_TRUE(fs::exists(path)) << path;
   }
+}
+
+std::string Printed(const std::string& text, const std::string& name) {
+  const auto tree = ParseEffective(text, name, Input());
+  EXPECT_TRUE(tree.ok()) << tree.status();
+  return tree.ok() ? FormatConfig(*tree, PrintFormat::kYaml) : "";
+}
+
+// Without the comments, and the blanks before them.
+std::string ValuesOf(const std::string& printed) {
+  std::istringstream in(printed);
+  std::string out;
+  for (std::string line; std::getline(in, line);) {
+    const size_t comment = line.rfind("  # ");
+    if (comment != line.npos) line.resize(line.find_last_not_of(' ', comment) + 1);
+    out += line + '\n';
+  }
+  return out;
+}
+
+TEST(ConfigGoldenTest, WhatIsPrintedOfAGoodFileIsReadAgainAndPrintedAlike) {
+  const bool update = std::getenv("MOBULA_UPDATE_GOLDEN") != nullptr;
+  size_t compared = 0;
+  std::vector<fs::path> paths = FilesIn(fs::path(GOLDEN_FOLDER) / "config", ".yaml");
+  for (const fs::path& path : FilesIn(CONFIG_FOLDER, ".yaml")) paths.push_back(path);
+  for (fs::path path : paths) {
+    if (Outcome(path).rfind("good\n", 0) != 0) continue;
+    const std::string printed = Printed(ReadAll(path), path.filename().string());
+    EXPECT_EQ(printed.find("hunter2"), std::string::npos) << path;
+    EXPECT_EQ(ValuesOf(Printed(printed, "printed")), ValuesOf(printed)) << path;
+    path.replace_extension(".printed");
+    if (!fs::exists(path)) continue;
+    if (update) std::ofstream(path, std::ios::binary) << printed;
+    EXPECT_EQ(printed, ReadAll(path)) << path;
+    ++compared;
+  }
+  EXPECT_GE(compared, 2U);
 }
 
 TEST(ShippedConfigTest, EachLoadsWithoutAWarning) {

@@ -175,6 +175,7 @@ def main():
                "role_without_arn", "session_tags", "unix_mode"]
     cases = [(path, True) for path in sorted((ROOT / "config").glob("*.yaml"))]
     cases += [(path, True) for path in sorted(golden.glob("good_*.yaml")) + sorted(golden.glob("warn_*.yaml"))]
+    cases += [(path, True) for path in sorted(golden.glob("*.printed"))]
     cases += [(golden / f"{name}.yaml", False) for name in refused]
     for path, good in cases:
         errors = list(validator.iter_errors(yaml.load(path.read_text(encoding="utf-8"), Loader=Yaml12)))

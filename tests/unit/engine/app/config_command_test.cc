@@ -99,20 +99,20 @@ TEST(ConfigCommandTest, CommentsStandInOneColumn) {
   const std::string printed = Print(
       "backends: { a: { type: file, path: p } }\nroutes: [{ when: fault, to: [a] }, { to: [a] }]\n",
       Input({{"MOBULA_LOG_LEVEL", "warn"}}, {"--log.rotate.keep=2"}));
-  EXPECT_NE(printed.find("    type: file               # test.yaml:1\n"), std::string::npos)
+  EXPECT_NE(printed.find("    type: file                 # test.yaml:1\n"), std::string::npos)
       << printed;
   EXPECT_NE(printed.find("routes:\n"
-                         "  - when: fault              # test.yaml:2\n"
-                         "    to: [a]                  # test.yaml:2\n"
-                         "  - to: [a]                  # test.yaml:2\n"),
+                         "  - when: fault                # test.yaml:2\n"
+                         "    to: [a]                    # test.yaml:2\n"
+                         "  - to: [a]                    # test.yaml:2\n"),
             std::string::npos)
       << printed;
   EXPECT_NE(printed.find("log:\n"
-                         "  level: warn                # MOBULA_LOG_LEVEL\n"
-                         "  format: auto               # default\n"
+                         "  level: warn                  # MOBULA_LOG_LEVEL\n"
+                         "  format: auto                 # default\n"
                          "  rotate:\n"
-                         "    size: 50MiB              # default\n"
-                         "    keep: 2                  # --log.rotate.keep\n"),
+                         "    size: 50MiB                # default\n"
+                         "    keep: 2                    # --log.rotate.keep\n"),
             std::string::npos)
       << printed;
 }
