@@ -21,8 +21,8 @@ struct YamlNode {
   Kind kind = Kind::kNull;
   Source source = Source::kText;  // the others are put in by engine/config/overrides.h
   std::string origin;             // of those, for people: "MOBULA_LOG_LEVEL", "--set"
-  bool quoted = false;     // a scalar that is text whatever it looks like: in quotes, or a block
-  int line = 0;            // from 1; 0: nowhere in the text
+  bool quoted = false;  // a scalar that is text whatever it looks like: in quotes, or a block
+  int line = 0;         // from 1; 0: nowhere in the text
   int column = 0;
   std::string text;                // of a scalar, and of a null that was spelled out ("null", "~")
   std::vector<YamlNode> children;  // of a map or a list
