@@ -89,6 +89,9 @@ void SharedProfile::Parse(std::string_view text, std::string_view section,
     if (trimmed.front() == '[') {
       // "[profile  name]": any blanks between the words.
       std::string found(Trim(trimmed.substr(1, trimmed.find(']') - 1)));
+      for (char& c : found) {
+        if (absl::ascii_isspace(static_cast<unsigned char>(c))) c = ' ';
+      }
       absl::RemoveExtraAsciiWhitespace(&found);
       inside = found == section || found == alternative;
       exists_ = exists_ || inside;
