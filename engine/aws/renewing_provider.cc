@@ -13,7 +13,7 @@ namespace mobula {
 namespace {
 
 constexpr Duration kFetchTimeout = std::chrono::seconds(10);
-constexpr Duration kLookEvery = std::chrono::seconds(5);
+constexpr Duration kLookEvery = std::chrono::seconds(2);
 
 Renewal::Now ReadClocks() {
   return {std::chrono::steady_clock::now(), std::chrono::system_clock::now()};

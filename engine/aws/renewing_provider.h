@@ -5,7 +5,7 @@
 // Threads:   any, but Close: the loop's thread, or any once the loop has stopped.
 // Ownership: shared by the users and the one who closes it, which must happen while the loop still exists.
 // Errors:    Get's are those of the last fetch, never Unavailable: that means one is under way.
-// Limits:    one fetch at a time, of 10 s; Renewal says how often. Every 5 s the source is asked whether it changed.
+// Limits:    one fetch at a time, of 10 s; Renewal says how often. Every 2 s the source is asked whether it changed.
 //
 // The log says "credentials" when the first arrive and when they do again after a failure, and
 // "credentials_failed" for each fetch that failed.

@@ -2,7 +2,7 @@
 //
 // Room:   cold.
 // Errors: begin with "assume role ARN: ": the other identity's, or StsClient's.
-// Limits: while the other's credentials are on their way they are asked for every 50 ms, until the deadline.
+// Limits: StsClient's; credentials of the other identity that are on their way are waited for.
 #pragma once
 
 #include <memory>

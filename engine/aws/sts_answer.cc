@@ -1,4 +1,4 @@
-// STS's answers over pugixml: this file is the only door to it. Tested by
+// STS's answers over pugixml. Tested by
 // tests/unit/engine/aws/sts_answer_test.cc and tests/fuzz/sts_fuzz.cc.
 #include "engine/aws/sts_answer.h"
 
