@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """A strict stand-in for the AWS X-Ray API on loopback: it takes PutTraceSegments, checks every signature and
-body, keeps the documents, and fails in whatever way a test asks for.
+body, keeps the documents, answers for sampling rules and targets, and fails in whatever way a test asks for.
 
 As a library:
     with FakeXray(keys=[Key("AKID", "secret")], region="us-west-2") as xray:
         ... xray.url ...; xray.fail(status=503); xray.heal(); xray.next({"reset": True}, None)
         xray.documents, xray.requests, xray.problems
+    xray.sampling.change([{"RuleName": "checkout", "URLPath": "/checkout*", "FixedRate": 0, "ReservoirSize": 0}])
+    xray.sampling.statistics
 As a program (prints "listening on http://127.0.0.1:PORT", ends with a pipe on its standard input, or SIGTERM):
     fake_xray.py [--port N] [--region R] [--key ID:SECRET[:TOKEN]]... [--latency S] [--judge] [--tls CERT KEY]
                  [--forget]
@@ -196,6 +198,63 @@ def judge(text):
     return None, id_
 
 
+class Sampling:
+    """Sampling rules and targets. `rules` are dicts of what differs from the Default rule; that one comes last."""
+
+    DEFAULT = {"RuleName": "Default", "Priority": 10000, "FixedRate": 0.05, "ReservoirSize": 1, "ServiceName": "*", "ServiceType": "*",
+               "Host": "*", "HTTPMethod": "*", "URLPath": "*", "ResourceARN": "*", "Version": 1, "Attributes": {}}
+    STATISTICS = {"RuleName": str, "ClientID": str, "Timestamp": (int, float), "RequestCount": int, "SampledCount": int, "BorrowCount": int}
+    STATISTICS_MAX = 25
+    PATHS = ("/GetSamplingRules", "/SamplingTargets", "/SamplingStatisticSummaries")
+
+    def __init__(self, problem):
+        self.problem = problem
+        self.rules, self.modified = [], time.time() - 60
+        self.interval = 10
+        self.statistics = []  # every document that was reported
+
+    def change(self, rules):
+        self.rules, self.modified = list(rules), time.time()
+
+    def answer(self, path, body):
+        try:
+            given = json.loads(body or b"{}")
+        except ValueError as e:
+            raise Refused(400, "SerializationException", "the body is no JSON: %s" % e)
+        if not isinstance(given, dict):
+            raise Refused(400, "SerializationException", "the body is no object")
+        if path == "/SamplingTargets":
+            return self._targets(given)
+        if given.get("NextToken") is not None or set(given) - {"NextToken"}:
+            raise Refused(400, "InvalidRequestException", "members %s" % sorted(given))
+        if path == "/SamplingStatisticSummaries":
+            return {"NextToken": None, "SamplingStatisticSummaries": []}
+        rules = [{**self.DEFAULT, "Priority": 5000, **rule} for rule in self.rules] + [self.DEFAULT]
+        return {"NextToken": None, "SamplingRuleRecords": [
+            {"CreatedAt": 0.0, "ModifiedAt": self.modified, "SamplingRule":
+             {"RuleARN": "arn:aws:xray:us-west-2:123456789012:sampling-rule/" + rule["RuleName"], **rule}} for rule in rules]}
+
+    def _targets(self, given):
+        reported = given.get("SamplingStatisticsDocuments")
+        if not isinstance(reported, list) or not 1 <= len(reported) <= self.STATISTICS_MAX:
+            raise Refused(400, "InvalidRequestException", "SamplingStatisticsDocuments")
+        known = {rule["RuleName"]: {**self.DEFAULT, **rule} for rule in [*self.rules, self.DEFAULT]}
+        targets, unprocessed = [], []
+        for document in reported:
+            wrong = [name for name, kind in self.STATISTICS.items() if not isinstance(document.get(name), kind)]
+            if wrong or set(document) - set(self.STATISTICS) or not re.fullmatch("[0-9a-f]{24}", document["ClientID"]):
+                self.problem("statistics %s" % document)
+            rule = known.get(document.get("RuleName"))
+            if rule is None:
+                unprocessed.append({"RuleName": document.get("RuleName"), "ErrorCode": "400", "Message": "Unknown rule"})
+                continue
+            self.statistics.append(document)
+            targets.append({"RuleName": rule["RuleName"], "FixedRate": rule["FixedRate"], "ReservoirQuota": rule["ReservoirSize"],
+                            "ReservoirQuotaTTL": time.time() + 300, "Interval": self.interval})
+        return {"SamplingTargetDocuments": targets, "LastRuleModification": self.modified, "UnprocessedStatistics": unprocessed,
+                "UnprocessedBoostStatistics": []}
+
+
 class FakeXray:
     def __init__(self, keys=None, region="us-west-2", port=0, latency=0.0, judge_documents=False,
                  tls=None, keep=True):
@@ -208,6 +267,7 @@ class FakeXray:
         self.active = self.busiest = 0
         self.statuses = collections.Counter()
         self.script, self.fault, self.refusals = collections.deque(), None, []
+        self.sampling = Sampling(self._problem)
         self.thread = self.loop = self.stopping = None
 
     # --- steering: any thread ---------------------------------------------------------------------
@@ -387,6 +447,9 @@ class FakeXray:
             if request.target.partition("?")[0].endswith("/TelemetryRecords"):
                 request.key_id = self.check(request, time.time() + offset)
                 body = {}
+            elif request.target in Sampling.PATHS and request.method == "POST":
+                request.key_id = self.check(request, time.time() + offset)
+                body = self.sampling.answer(request.target, request.body)
             else:
                 accepted, unprocessed = self._put(request, offset)
                 body = {"UnprocessedTraceSegments": unprocessed}

@@ -125,6 +125,22 @@ class FakeXrayTest(unittest.TestCase):
             self.assertEqual(len(c.put_trace_segments(**put)["UnprocessedTraceSegments"]), 2)
             self.assertEqual(len(fake.documents), 3)
 
+    def test_answers_for_sampling(self):
+        with pair() as (fake, c):
+            fake.sampling.change([{"RuleName": "checkout", "URLPath": "/checkout*", "FixedRate": 0.5, "ReservoirSize": 3}])
+            rules = [record["SamplingRule"] for record in c.get_sampling_rules()["SamplingRuleRecords"]]
+            self.assertEqual([rule["RuleName"] for rule in rules], ["checkout", "Default"])
+            statistics = {"RuleName": "checkout", "ClientID": "0123456789abcdef01234567", "Timestamp": time.time(), "RequestCount": 7,
+                          "SampledCount": 4, "BorrowCount": 3}
+            answer = c.get_sampling_targets(SamplingStatisticsDocuments=[statistics, dict(statistics, RuleName="gone")])
+            self.assertEqual([(t["FixedRate"], t["ReservoirQuota"]) for t in answer["SamplingTargetDocuments"]], [(0.5, 3)])
+            self.assertEqual([u["RuleName"] for u in answer["UnprocessedStatistics"]], ["gone"])
+            self.assertEqual([s["RequestCount"] for s in fake.sampling.statistics], [7])
+            self.assertEqual(c.get_sampling_statistic_summaries()["SamplingStatisticSummaries"], [])
+            self.assertEqual(fake.problems, [])
+            self.assertEqual(self.code_of(lambda: c.get_sampling_targets(SamplingStatisticsDocuments=[])), "InvalidRequestException")
+            self.assertEqual(self.code_of(lambda: client(fake, Key(secret="wrong")).get_sampling_rules()), "InvalidSignatureException")
+
     def test_runs_as_a_program(self):
         program = subprocess.Popen([sys.executable, fake_xray.__file__, "--key", "A:b:c", "--region", "eu-west-1"],
                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
