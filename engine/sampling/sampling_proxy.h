@@ -4,10 +4,14 @@
 // Room:      cold: on a loop of its own, away from the receivers.
 // Lifecycle: made, Listen, then it serves while the loop runs, Close.
 // Threads:   the loop's thread; the counters may be read by any.
-// Errors:    Listen names the address. A client is answered 403 for what it may not ask, 502 when the far side
-//            cannot be reached and nothing is cached, else with what the far side says.
-// Limits:    512 connections, 16 KiB of head, 8 MiB of body each way and 32 MiB of bodies at once; 10 s for the
-//            far side.
+// Errors:    Listen names the address, or what is wrong with the upstream; it may be called again. A client is
+//            answered 403 for what it may not ask, 502 or 504 when the far side gives no answer and nothing is cached,
+//            503 over a limit, else what the far side says.
+// Limits:    512 connections, 75 s between requests on one, 5 s for a head, 20 s for a body; 16 KiB of head, 8 MiB of
+//            body each way, 32 MiB of bodies at once; 64 calls to the far side at once, of 10 s each.
+//
+// Rules are cached and shared (RulesCache); targets belong to one client each and are passed on one by one. A HEAD
+// request, where all paths are passed on, arrives as GET.
 #pragma once
 
 #include <memory>
@@ -18,20 +22,11 @@
 #include "engine/aws/aws_client.h"
 #include "engine/base/time.h"
 #include "engine/http/io_loop.h"
-#include "engine/metrics/counter.h"
+#include "engine/sampling/sampling_stats.h"
 
 namespace mobula {
 
 class Log;
-
-struct SamplingProxyStats {
-  SharedCounter forwarded;  // requests passed on to the far side
-  SharedCounter cached;     // rules answered without asking it
-  SharedCounter stale;      // of these, because it did not answer
-  SharedCounter local;      // answered with the Default rule, without any far side
-  SharedCounter refused;    // 403 and other faults of the client
-  SharedCounter failed;     // 502 and the like
-};
 
 class SamplingProxy {
  public:
@@ -39,7 +34,8 @@ class SamplingProxy {
     std::string address;                         // host:port
     std::optional<AwsClient::Options> upstream;  // absent: the Default rule is answered here
     bool all_paths = false;  // pass every method and path on, as the X-Ray daemon does
-    Duration rules_age = std::chrono::seconds(60);
+    Duration rules_age = std::chrono::seconds(60);  // zero: rules are asked for anew each time
+    Duration timeout = std::chrono::seconds(10);    // of the far side
     Log* log = nullptr;
   };
 
@@ -58,7 +54,7 @@ class SamplingProxy {
 
  private:
   class Impl;
-  const std::shared_ptr<Impl> impl_;
+  const std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace mobula

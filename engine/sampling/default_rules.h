@@ -1,0 +1,44 @@
+// What X-Ray answers an account that never made a sampling rule: for SDKs whose agent has no X-Ray to ask.
+//
+// Room:    cold.
+// Threads: one.
+// Errors:  every body has an answer; what is no such request gets 400, as from X-Ray.
+// Limits:  25 statistics documents in a request; 1,024 clients are remembered for 20 s.
+//
+// The reservoir of one request a second is lent to one client at a time, for 20 s, and to another one before that time
+// is over never: at no moment do the quotas that clients hold add up to more. A client alone keeps it; among several
+// it goes round in the order in which they ask. Each client samples 5 % of everything else.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "absl/container/flat_hash_map.h"
+#include "engine/http/http_server.h"
+
+namespace mobula {
+
+struct JsonValue;
+
+class DefaultRules {
+ public:
+  // Times are in seconds since 1970; the rule was last changed at `start`.
+  explicit DefaultRules(int64_t start) : start_(start) {}
+
+  // `path` is one of those that IsSamplingPath names.
+  HttpReply Answer(std::string_view path, std::string_view body, int64_t now);
+
+ private:
+  HttpReply Rules() const;
+  HttpReply Targets(const JsonValue& request, int64_t now);
+  // Whether `client` may sample one request a second until `lent_until_`.
+  bool LendReservoir(std::string_view client, int64_t now);
+
+  const int64_t start_;
+  absl::flat_hash_map<std::string, int64_t> heard_;  // by client, when
+  std::string borrower_;                             // the last one
+  int64_t lent_until_ = 0;
+};
+
+}  // namespace mobula

@@ -1,0 +1,98 @@
+// Tested by tests/unit/engine/sampling/pass_through_test.cc.
+#include "engine/sampling/pass_through.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_split.h"
+#include "engine/segment/json_quote.h"
+
+namespace mobula {
+namespace {
+
+absl::string_view ToAbsl(std::string_view text) { return {text.data(), text.size()}; }
+
+bool SameName(std::string_view a, std::string_view b) {
+  return absl::EqualsIgnoreCase(ToAbsl(a), ToAbsl(b));
+}
+
+bool BeginsWith(std::string_view name, std::string_view prefix) {
+  return absl::StartsWithIgnoreCase(ToAbsl(name), ToAbsl(prefix));
+}
+
+// Whether a Connection header names `name`: then it is meant for the next machine only.
+template <typename Headers>
+bool IsNamedByConnection(const Headers& headers, std::string_view name) {
+  return std::any_of(headers.begin(), headers.end(), [&](const auto& header) {
+    if (!SameName(header.first, "Connection")) return false;
+    const std::vector<absl::string_view> names = absl::StrSplit(ToAbsl(header.second), ',');
+    return std::any_of(names.begin(), names.end(), [&](absl::string_view token) {
+      return absl::EqualsIgnoreCase(absl::StripAsciiWhitespace(token), ToAbsl(name));
+    });
+  });
+}
+
+bool IsPassedOn(std::string_view name) {
+  return SameName(name, "Content-Type") || SameName(name, "Accept") ||
+         SameName(name, "X-Amz-Target") || BeginsWith(name, "X-Amzn-") ||
+         BeginsWith(name, "Amz-Sdk-");
+}
+
+bool IsOfConnection(std::string_view name) {
+  constexpr std::string_view kNames[] = {"Connection",        "Keep-Alive", "TE",
+                                         "Trailer",           "Upgrade",    "Content-Length",
+                                         "Transfer-Encoding", "Alt-Svc"};
+  return BeginsWith(name, "Proxy-") ||
+         std::any_of(std::begin(kNames), std::end(kNames),
+                     [name](std::string_view known) { return SameName(name, known); });
+}
+
+HttpReply NoAnswer(const absl::Status& transport) {
+  const std::string why = fmt::format("no answer from X-Ray: {}", std::string(transport.message()));
+  if (absl::IsDeadlineExceeded(transport)) return ServiceError(504, "GatewayTimeout", why);
+  if (!absl::IsResourceExhausted(transport)) return ServiceError(502, "BadGateway", why);
+  HttpReply reply = ServiceError(503, "ServiceUnavailable", why);
+  reply.headers.emplace_back("Retry-After", "1");
+  return reply;
+}
+
+}  // namespace
+
+HttpHeaders PassedRequestHeaders(const HttpServerRequest& request) {
+  HttpHeaders passed;
+  for (const auto& [name, value] : request.headers) {
+    const bool again =
+        std::any_of(passed.begin(), passed.end(),
+                    [&name = name](const auto& header) { return SameName(header.first, name); });
+    if (again || !IsPassedOn(name) || IsNamedByConnection(request.headers, name)) continue;
+    passed.emplace_back(name, value);
+  }
+  return passed;
+}
+
+HttpReply PassBack(HttpResponse response) {
+  if (!response.transport.ok()) return NoAnswer(response.transport);
+  HttpReply reply;
+  reply.status = response.status;
+  reply.content_type.clear();
+  reply.body = std::move(response.body);
+  for (auto& [name, value] : response.headers) {
+    if (IsOfConnection(name) || IsNamedByConnection(response.headers, name)) continue;
+    reply.headers.emplace_back(name, value);
+  }
+  return reply;
+}
+
+HttpReply ServiceError(int status, std::string_view code, std::string_view message) {
+  HttpReply reply;
+  reply.status = status;
+  reply.content_type = "application/json";
+  reply.body = fmt::format(R"({{"__type":{},"Message":{}}})", JsonQuote(code), JsonQuote(message));
+  reply.headers = {{"x-amzn-ErrorType", std::string(code)}};
+  return reply;
+}
+
+}  // namespace mobula

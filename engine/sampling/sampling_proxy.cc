@@ -1,0 +1,189 @@
+// Who may ask what, and who answers. Tested by tests/unit/engine/sampling/sampling_proxy_test.cc and
+// tests/e2e/proxy_test.py.
+#include "engine/sampling/sampling_proxy.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/base/log.h"
+#include "engine/base/status_macros.h"
+#include "engine/http/http_server.h"
+#include "engine/sampling/default_rules.h"
+#include "engine/sampling/pass_through.h"
+#include "engine/sampling/rules_cache.h"
+#include "engine/sampling/sampling_paths.h"
+
+namespace mobula {
+namespace {
+
+constexpr size_t kCallsMax = 64;
+constexpr size_t kBodyBytesMax = 8 << 20;
+
+HttpServer::Options ServerOptions() {
+  HttpServer::Options options;
+  // SDKs keep connections for less than that, so that it is they who close.
+  options.idle_timeout = std::chrono::seconds(75);
+  options.timeout = std::chrono::seconds(20);
+  options.connections_max = 512;
+  options.header_bytes_max = 16 * 1024;
+  options.body_bytes_max = kBodyBytesMax;
+  options.bodies_bytes_max = 32 << 20;
+  return options;
+}
+
+int64_t UnixSeconds() {
+  return std::chrono::duration_cast<std::chrono::seconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+}  // namespace
+
+class SamplingProxy::Impl {
+ public:
+  Impl(IoLoop* loop, Options options)
+      : loop_(loop),
+        options_(std::move(options)),
+        default_rules_(UnixSeconds()),
+        cache_(
+            {.age = options_.rules_age},
+            [this](std::string body, Duration timeout, HttpDone done) {
+              FetchRules(std::move(body), timeout, std::move(done));
+            },
+            &stats_) {}
+
+  absl::Status Listen() {
+    if (options_.upstream && client_ == nullptr) {
+      AwsClient::Options upstream = *options_.upstream;
+      upstream.http.body_bytes_max = kBodyBytesMax;
+      ASSIGN_OR_RETURN(client_, AwsClient::Create(loop_, std::move(upstream)));
+    }
+    server_ = std::make_unique<HttpServer>(
+        loop_,
+        [this](const HttpServerRequest& request, HttpServer::Responder respond) {
+          OnRequest(request, std::move(respond));
+        },
+        ServerOptions());
+    return server_->Listen(options_.address);
+  }
+
+  void Close() {
+    if (server_ != nullptr) server_->Close();
+    client_.reset();
+  }
+
+  [[nodiscard]] uint16_t port() const { return server_->port(); }
+  [[nodiscard]] const SamplingProxyStats& stats() const noexcept { return stats_; }
+
+ private:
+  void OnRequest(const HttpServerRequest& request, HttpServer::Responder respond) {
+    options_.log->Debug("sampling_request",
+                        fmt::format("Received request on HTTP Proxy server : {}", request.target),
+                        {{"key", request.target}});
+    const std::string_view path = request.target.substr(0, request.target.find('?'));
+    const bool sampling = request.method == "POST" && IsSamplingPath(path);
+    if (!sampling && (client_ == nullptr || !options_.all_paths)) {
+      Refuse(request, respond);
+    } else if (client_ == nullptr) {
+      stats_.local.Add();
+      respond(default_rules_.Answer(path, request.body, UnixSeconds()));
+    } else if (sampling && request.target == kRulesPath) {
+      cache_.Get(request.body, std::move(respond));
+    } else if (!request.target.starts_with('/')) {
+      stats_.refused.Add();
+      respond(ServiceError(400, "InvalidRequestException", "the target is no path"));
+    } else {
+      Forward(request, path == kTargetsPath, std::move(respond));
+    }
+  }
+
+  void Refuse(const HttpServerRequest& request, const HttpServer::Responder& respond) {
+    stats_.refused.Add();
+    const std::string_view way = client_ == nullptr
+                                     ? "there is no backend of type xray to pass it on to"
+                                     : "`receivers.proxy.paths: all` passes everything on";
+    respond(ServiceError(
+        403, "AccessDeniedException",
+        fmt::format("{} {} is not for this port, which takes POST {}, {} and {} only; {}",
+                    request.method.substr(0, 20), request.target.substr(0, 200), kRulesPath,
+                    kTargetsPath, kSummariesPath, way)));
+  }
+
+  void FetchRules(std::string body, Duration timeout, HttpDone done) {
+    AwsClient::Request call;
+    call.path = std::string(kRulesPath);
+    // Not the client's: its answer may go to all.
+    call.headers = {{"Content-Type", "application/json"}};
+    call.body = std::move(body);
+    Call(std::move(call), std::min(timeout, options_.timeout), std::move(done));
+  }
+
+  void Forward(const HttpServerRequest& request, bool targets, HttpServer::Responder respond) {
+    AwsClient::Request call;
+    call.method = request.method;  // valid until it is answered
+    call.path = std::string(request.target);
+    call.headers = PassedRequestHeaders(request);
+    call.body = std::string(request.body);
+    Call(std::move(call), options_.timeout,
+         [this, targets, respond = std::move(respond)](HttpResponse response) {
+           if (targets) cache_.NoteTargets(response);
+           if (!response.transport.ok()) stats_.failed.Add();
+           respond(PassBack(std::move(response)));
+         });
+  }
+
+  // May call `done` at once.
+  void Call(AwsClient::Request call, Duration timeout, HttpDone done) {
+    if (calls_ >= kCallsMax) {
+      HttpResponse response;
+      response.transport = absl::ResourceExhaustedError("too many calls are under way");
+      response.fault = "busy";
+      Tell(response);
+      done(std::move(response));
+      return;
+    }
+    ++calls_;
+    stats_.forwarded.Add();
+    call.deadline = std::chrono::steady_clock::now() + timeout;
+    client_->Call(std::move(call), [this, done = std::move(done)](HttpResponse response) {
+      --calls_;
+      Tell(response);
+      done(std::move(response));
+    });
+  }
+
+  void Tell(const HttpResponse& response) {
+    if (!response.transport.ok()) {
+      options_.log->Warn(
+          "sampling_failed", "A sampling call of an SDK could not be passed on",
+          {{"key", response.fault}, {"why", std::string(response.transport.message())}});
+    } else if (response.status == 403) {
+      options_.log->Warn("sampling_denied",
+                         "X-Ray refuses the sampling calls of SDKs: allow xray:GetSamplingRules, "
+                         "xray:GetSamplingTargets and xray:GetSamplingStatisticSummaries",
+                         {{"code", response.Header("x-amzn-ErrorType").substr(0, 100)}});
+    }
+  }
+
+  IoLoop* const loop_;
+  const Options options_;
+  SamplingProxyStats stats_;
+  DefaultRules default_rules_;
+  size_t calls_ = 0;  // under way
+  RulesCache cache_;
+  std::unique_ptr<AwsClient> client_;   // null without an upstream
+  std::unique_ptr<HttpServer> server_;  // goes first
+};
+
+SamplingProxy::SamplingProxy(IoLoop* loop, Options options)
+    : impl_(std::make_unique<Impl>(loop, std::move(options))) {}
+SamplingProxy::~SamplingProxy() { Close(); }
+
+absl::Status SamplingProxy::Listen() { return impl_->Listen(); }
+uint16_t SamplingProxy::port() const { return impl_->port(); }
+void SamplingProxy::Close() { impl_->Close(); }
+const SamplingProxyStats& SamplingProxy::stats() const noexcept { return impl_->stats(); }
+
+}  // namespace mobula
