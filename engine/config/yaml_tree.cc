@@ -61,6 +61,7 @@ class TreeBuilder final : public YAML::EventHandler {
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& value) override {
     CheckTag(mark, tag);
+    if (tag == "!") CheckClosed(mark);
     YamlNode node = Make(mark, YamlNode::Kind::kScalar);
     Spend(mark, 0, value.size());
     node.text = value;
@@ -102,6 +103,26 @@ class TreeBuilder final : public YAML::EventHandler {
     const bool known =
         tag.empty() || tag == "?" || tag == "!" || tag.rfind("tag:yaml.org,2002:", 0) == 0;
     if (!known) Refuse(mark, "tags (!name) have no meaning here");
+  }
+
+  // yaml-cpp takes a line end before the end of the text for the quote that is missing.
+  void CheckClosed(const YAML::Mark& mark) const {
+    size_t at = static_cast<size_t>(std::max(mark.pos, 0));
+    // The mark stands before an anchor.
+    while (at < text_.size() && text_[at] == '&') {
+      at = text_.find_first_not_of(" \t\r\n", text_.find_first_of(" \t\r\n", at));
+    }
+    if (at >= text_.size() || (text_[at] != '"' && text_[at] != '\'')) return;  // a block
+    const char quote = text_[at];
+    for (++at; at < text_.size(); ++at) {
+      const bool doubled = quote == '\'' && text_.substr(at, 2) == "''";
+      if (doubled || (text_[at] == '\\' && quote == '"')) {
+        ++at;
+      } else if (text_[at] == quote) {
+        return;
+      }
+    }
+    Refuse(mark, "the closing quote is missing");
   }
 
   void Spend(const YAML::Mark& mark, size_t nodes, size_t bytes) {

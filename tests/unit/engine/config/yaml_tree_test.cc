@@ -73,6 +73,21 @@ TEST(YamlTreeTest, MergeKeysFillInWhatIsNotSaid) {
   EXPECT_EQ(ErrorOf("x: { <<: 1 }"), "1:10: <<: expected a map, or a list of maps");
 }
 
+TEST(YamlTreeTest, AQuoteIsClosed) {
+  for (const std::string before : {"", "b: '\xc3\xa4' # \xe2\x80\xa6\n"}) {
+    const std::string line = before.empty() ? "1" : "2";
+    for (const std::string value : {"\"x\n", "'x\n", "'it''s\n", "\"x\\\"\n", "\"x\n\n  y\n"}) {
+      EXPECT_EQ(ErrorOf(before + "a: " + value), line + ":4: the closing quote is missing")
+          << value;
+    }
+    EXPECT_EQ(ErrorOf(before + "a: &x \"x\n"), line + ":4: the closing quote is missing");
+    for (const std::string value : {"\"x\n y\"\n", "'it''s'\n", "\"x\\\"\"\n", "''\n", "|\n  \"x\n",
+                                    "&x \"x\"\n", "don't\n", "!!str \"x\"\n"}) {
+      EXPECT_EQ(ErrorOf(before + "a: " + value), "no error") << value;
+    }
+  }
+}
+
 TEST(YamlTreeTest, ErrorsHaveAPlace) {
   EXPECT_EQ(ErrorOf("a: [1, 2"), "1:9: not YAML: end of sequence flow not found");
   EXPECT_EQ(ErrorOf("a: 1\n---\nb: 2\n").substr(0, 4), "2:1:");
