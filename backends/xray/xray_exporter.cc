@@ -76,13 +76,16 @@ absl::Status XrayExporter::Start(IoLoop* loop) {
   path_ = service.http.url.path + "/TraceSegments";
   const bool tls = service.http.url.tls;
   ASSIGN_OR_RETURN(client_, HttpClient::Create(loop, std::move(service.http)));
-  signer_ = std::make_unique<SigV4Signer>(service.region, "xray");
+  const std::string region = service.region;
+  signer_ = std::make_unique<SigV4Signer>(region, "xray");
   credentials_ = std::move(service.credentials);
 
-  context_.log->Info("xray_endpoint", "sending to X-Ray",
-                     {{"key", name_},
-                      {"endpoint", fmt::format("{}://{}{}", tls ? "https" : "http", host_, path_)},
-                      {"region", service.region}});
+  context_.log->Info("region", fmt::format("Using region: {}", service.region), {{"key", name_}});
+  // The X-Ray daemon's words, which people look for.
+  context_.log->Info(
+      "xray_endpoint", "Using region: " + region,
+      {{"key", name_},
+       {"endpoint", fmt::format("{}://{}{}", tls ? "https" : "http", host_, path_)}});
   return absl::OkStatus();
 }
 

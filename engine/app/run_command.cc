@@ -136,6 +136,7 @@ absl::Status Run::Serve(const std::string& origin) {
       "start",
       fmt::format("Initializing {} {}", as_daemon() ? "AWS X-Ray daemon" : "Mobula", kVersion),
       {{"config", origin}});
+  log_->Debug("config", "Configuration from " + (origin.empty() ? "flags and variables" : origin));
   for (const std::string& warning : config_.warnings) {
     log_->Warn("config", warning, {{"key", warning}});
   }
@@ -172,7 +173,7 @@ int RunAgent(const ConfigInput& input) {
     std::fprintf(stderr, "%s\n", std::string(config.status().message()).c_str());
     return 1;
   }
-  return RunAgent(*config, input.path, RunStyle::kMobula);
+  return RunAgent(*config, ConfigPath(input), RunStyle::kMobula);
 }
 
 int RunAgent(const Config& config, const std::string& origin, RunStyle style) {
