@@ -429,11 +429,12 @@ absl::StatusOr<std::string> MigrateDaemonSettings(const DaemonSettings& s,
   out.Text(2, "address", s.udp_address, true);
   out.Line(1, "proxy:");
   out.Text(2, "address", s.tcp_address, true);
+  out.Line(0, "buffer:");
+  out.Value(1, "fit", "shrink", "the daemon starts in containers of any size");
   if (s.buffer_mb.value > 0) {
     if (s.buffer_mb.value < kBufferMbMin) {
       out.Fail("Not enough Buffers Memory Allocated. Min Buffers Memory required: 3 MB.");
     }
-    out.Line(0, "buffer:");
     out.Value(1, "memory", fmt::format("{}MiB", s.buffer_mb.value), s.buffer_mb.source);
   }
   WriteBackend(s, &out);

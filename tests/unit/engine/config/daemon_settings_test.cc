@@ -343,6 +343,7 @@ receivers:
   proxy:
     address: "127.0.0.1:2000"  # the daemon's default
 buffer:
+  fit: shrink  # the daemon starts in containers of any size
   memory: 24MiB  # TotalBufferSizeMB
 backends:
   xray:
