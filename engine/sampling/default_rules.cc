@@ -94,25 +94,26 @@ HttpReply DefaultRules::Targets(const JsonValue& request, int64_t now) {
 }
 
 bool DefaultRules::LendReservoir(std::string_view client, int64_t now) {
-  absl::erase_if(heard_, [now](const auto& entry) { return entry.second + kLoan <= now; });
+  absl::erase_if(clients_, [now](const auto& entry) { return entry.second.heard + kLoan <= now; });
   const absl::string_view key(client.data(), client.size());
-  if (heard_.size() >= kClientsMax && !heard_.contains(key)) {
-    heard_.erase(std::min_element(heard_.begin(), heard_.end(), [](const auto& a, const auto& b) {
-      return a.second < b.second;
-    }));
+  if (clients_.size() >= kClientsMax && !clients_.contains(key)) {
+    clients_.erase(std::min_element(
+        clients_.begin(), clients_.end(),
+        [](const auto& a, const auto& b) { return a.second.heard < b.second.heard; }));
   }
-  heard_[key] = now;
+  Client& asking = clients_.try_emplace(key, Client{now, now}).first->second;
+  asking.heard = now;
 
-  const bool alone = heard_.size() == 1;
-  if (now < lent_until_) {
-    if (client != borrower_) return false;
-    if (alone) lent_until_ = now + kLoan;
-    return true;
-  }
-  // It had its turn.
-  if (client == borrower_ && !alone) return false;
+  const bool lent = now < lent_until_;
+  const bool mine = lent && client == borrower_;
+  if (mine && clients_.size() > 1) return true;
+  const bool first = std::none_of(clients_.begin(), clients_.end(), [&asking](const auto& entry) {
+    return entry.second.without_since < asking.without_since;
+  });
+  if (!mine && (lent || !first)) return false;
   borrower_ = client;
   lent_until_ = now + kLoan;
+  asking.without_since = lent_until_;
   return true;
 }
 

@@ -7,7 +7,7 @@
 //
 // The reservoir of one request a second is lent to one client at a time, for 20 s, and to another one before that time
 // is over never: at no moment do the quotas that clients hold add up to more. A client alone keeps it; among several
-// it goes round in the order in which they ask. Each client samples 5 % of everything else.
+// it goes to the one that has been without it for longest. Each client samples 5 % of everything else.
 #pragma once
 
 #include <cstdint>
@@ -35,9 +35,14 @@ class DefaultRules {
   // Whether `client` may sample one request a second until `lent_until_`.
   bool LendReservoir(std::string_view client, int64_t now);
 
+  struct Client {
+    int64_t heard = 0;          // when it asked last
+    int64_t without_since = 0;  // when its loan ended; without one when it was first heard
+  };
+
   const int64_t start_;
-  absl::flat_hash_map<std::string, int64_t> heard_;  // by client, when
-  std::string borrower_;                             // the last one
+  absl::flat_hash_map<std::string, Client> clients_;
+  std::string borrower_;  // the last one
   int64_t lent_until_ = 0;
 };
 

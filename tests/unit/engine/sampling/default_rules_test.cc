@@ -97,7 +97,7 @@ TEST(DefaultRulesTest, TheReservoirGoesRoundAndIsNeverLentTwice) {
     for (int c = 0; c < clients; ++c) polls[c] = kStart + static_cast<int64_t>(random() % 10);
     std::map<int, Quota> held;
     std::map<int, int> seconds;
-    for (int64_t now = kStart; now < kStart + 60 * clients; ++now) {
+    for (int64_t now = kStart; now < kStart + 40 * clients; ++now) {
       for (auto& [client, at] : polls) {
         if (at != now) continue;
         at += 10 + static_cast<int64_t>(random() % 2);
@@ -111,7 +111,7 @@ TEST(DefaultRulesTest, TheReservoirGoesRoundAndIsNeverLentTwice) {
       }
       ASSERT_LE(sum, 1) << now - kStart;
     }
-    for (int c = 0; c < clients; ++c) EXPECT_GT(seconds[c], 0) << c << " of " << clients;
+    for (int c = 0; c < clients; ++c) EXPECT_GE(seconds[c], 20) << c << " of " << clients;
   }
 }
 
@@ -174,7 +174,7 @@ TEST(DefaultRulesTest, WhatIsNoRequestIsRefused) {
 
 TEST(DefaultRulesTest, AFloodOfClientsIsForgotten) {
   DefaultRules rules(kStart);
-  for (int i = 0; i < 20000; ++i) (void)Ask(&rules, std::to_string(i), kStart);
+  for (int i = 0; i < 3000; ++i) (void)Ask(&rules, std::to_string(i), kStart);
   EXPECT_EQ(Ask(&rules, "later", kStart + 20).quota, 1);
   EXPECT_EQ(Ask(&rules, "later", kStart + 30).until, static_cast<double>(kStart + 50)) << "alone";
 }
