@@ -242,7 +242,7 @@ class Sampling:
         targets, unprocessed = [], []
         for document in reported:
             wrong = [name for name, kind in self.STATISTICS.items() if not isinstance(document.get(name), kind)]
-            if wrong or set(document) - set(self.STATISTICS) or not re.fullmatch("[0-9a-f]{24}", document["ClientID"]):
+            if wrong or set(document) - set(self.STATISTICS) or not re.fullmatch("[0-9a-fA-F]{24}", document["ClientID"]):
                 self.problem("statistics %s" % document)
             rule = known.get(document.get("RuleName"))
             if rule is None:

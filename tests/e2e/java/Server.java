@@ -2,7 +2,6 @@ import com.amazonaws.xray.AWSXRay;
 import com.amazonaws.xray.AWSXRayRecorder;
 import com.amazonaws.xray.AWSXRayRecorderBuilder;
 import com.amazonaws.xray.entities.Segment;
-import com.amazonaws.xray.entities.TraceID;
 import com.amazonaws.xray.strategy.sampling.CentralizedSamplingStrategy;
 import com.amazonaws.xray.strategy.sampling.SamplingRequest;
 import com.amazonaws.xray.strategy.sampling.SamplingResponse;
@@ -38,7 +37,7 @@ public final class Server {
       segment = recorder.beginSegment(NAME);
       decision.getRuleName().ifPresent(segment::setRuleName);
     } else {
-      segment = recorder.beginDummySegment(NAME, TraceID.create());
+      segment = recorder.beginNoOpSegment();
     }
     segment.putHttp("request", Map.of("method", exchange.getRequestMethod(), "url", "http://" + NAME + path));
     recorder.beginSubsegment("work");
