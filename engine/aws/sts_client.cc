@@ -4,13 +4,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <iterator>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "engine/aws/aws_client.h"
 #include "engine/aws/aws_error.h"
+#include "engine/aws/endpoint.h"
 #include "engine/aws/sts_answer.h"
+#include "engine/aws/uri_encode.h"
 #include "engine/base/check.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
@@ -30,58 +31,18 @@ constexpr size_t kTokenBegin = 12;
 // A smaller difference says more about the network than about the clock.
 constexpr Duration kClockErrorMin = std::chrono::minutes(1);
 
-constexpr std::string_view kGlobalHost = "sts.amazonaws.com";
-constexpr std::string_view kGlobalRegion = "us-east-1";
-// The regions that are older than regional endpoints of STS: only they have a legacy mode.
-constexpr std::string_view kLegacyRegions[] = {
-    "ap-northeast-1", "ap-south-1", "ap-southeast-1", "ap-southeast-2", "ca-central-1",
-    "eu-central-1",   "eu-north-1", "eu-west-1",      "eu-west-2",      "eu-west-3",
-    "sa-east-1",      "us-east-1",  "us-east-2",      "us-west-1",      "us-west-2",
-};
-
-void AppendEncoded(std::string_view text, std::string* out) {
-  constexpr std::string_view kUnreserved =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
-  for (const char c : text) {
-    if (kUnreserved.find(c) != std::string_view::npos) {
-      out->push_back(c);
-    } else {
-      fmt::format_to(std::back_inserter(*out), "%{:02X}", static_cast<unsigned char>(c));
-    }
-  }
-}
-
 class Form {
  public:
   void Add(std::string_view name, std::string_view value) {
     if (!text_.empty()) text_.push_back('&');
     text_.append(name).push_back('=');
-    AppendEncoded(value, &text_);
+    AppendUriEncoded(value, &text_);
   }
   std::string Take() { return std::move(text_); }
 
  private:
   std::string text_;
 };
-
-// Where STS is, and in `region` what its calls are signed for.
-absl::StatusOr<HttpClient::Options> FindSts(const StsSettings& settings, std::string* region) {
-  *region = settings.region;
-  ASSIGN_OR_RETURN(HttpClient::Options options,
-                   ResolveService("sts", settings.region, settings.endpoint, settings.environment));
-  const std::string mode = settings.environment("AWS_STS_REGIONAL_ENDPOINTS").value_or("");
-  const bool legacy = absl::EqualsIgnoreCase(mode, "legacy") &&
-                      std::find(std::begin(kLegacyRegions), std::end(kLegacyRegions),
-                                settings.region) != std::end(kLegacyRegions) &&
-                      options.url.host == fmt::format("sts.{}.amazonaws.com", settings.region);
-  if (legacy) {
-    AwsEndpointSettings global = settings.endpoint;
-    global.endpoint = fmt::format("https://{}", kGlobalHost);
-    ASSIGN_OR_RETURN(options, ResolveService("sts", settings.region, global, settings.environment));
-  }
-  if (options.url.host == kGlobalHost) *region = kGlobalRegion;
-  return options;
-}
 
 // Whether STS may say something else a moment later. The code of a token that expired is among them: it is read
 // again, and may have been rotated.
@@ -113,9 +74,11 @@ class StsClient::Impl {
                        std::shared_ptr<CredentialsProvider> credentials) {
     AwsClient::Options options;
     options.service = "sts";
-    absl::StatusOr<HttpClient::Options> http = FindSts(settings, &options.region);
+    absl::StatusOr<HttpClient::Options> http =
+        ResolveService("sts", settings.region, settings.endpoint, settings.environment);
     if (!http.ok()) return Error(http.status().code(), std::string(http.status().message()));
     options.http = *std::move(http);
+    options.region = SigningRegion(settings.region, options.http.url);
     options.http.body_bytes_max = kStsAnswerBytesMax;
     options.http.idle_connections_max = 1;
     options.credentials = std::move(credentials);
