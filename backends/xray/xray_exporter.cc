@@ -80,7 +80,6 @@ absl::Status XrayExporter::Start(IoLoop* loop) {
   signer_ = std::make_unique<SigV4Signer>(region, "xray");
   credentials_ = std::move(service.credentials);
 
-  context_.log->Info("region", fmt::format("Using region: {}", service.region), {{"key", name_}});
   // The X-Ray daemon's words, which people look for.
   context_.log->Info(
       "xray_endpoint", "Using region: " + region,

@@ -104,8 +104,8 @@ absl::Status ColdRoom::OpenSamplingPort(const std::string& udp_address) {
     Listen();
   });
   MutexLock lock(&mutex_);
-  // An address that cannot be one will not become one.
-  return absl::IsInvalidArgument(listening_)
+  // An address that cannot be one, or a name nobody knows, is a mistake; a taken port may become free.
+  return absl::IsInvalidArgument(listening_) || absl::IsNotFound(listening_)
              ? absl::Status(listening_.code(), fmt::format("receivers.proxy.address: {}",
                                                            std::string(listening_.message())))
              : absl::OkStatus();
