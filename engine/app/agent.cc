@@ -234,6 +234,8 @@ void Agent::BeginDrain(Time deadline) {
     cold_room_->CloseSamplingPort();
     for (const auto& worker : workers_) worker->Stop();
     for (std::thread& thread : worker_threads_) thread.join();
+    // So that a successor can bind to the path while the lanes still deliver.
+    unix_socket_.reset();
   }
   for (const auto& lane : lanes_) lane->Drain(deadline);
   if (dead_letter_lane_ != nullptr) dead_letter_lane_->Drain(deadline);
@@ -353,7 +355,12 @@ TelemetryCounts Agent::CountsOf(size_t lane) const {
     return account.dropped[static_cast<size_t>(reason)].value();
   };
   TelemetryCounts counts;
-  for (const auto& worker : workers_) counts.rejected += worker->stats().rejected_total();
+  for (const auto& worker : workers_) {
+    const WorkerStats& stats = worker->stats();
+    // As the X-Ray daemon counts: an empty datagram is nothing.
+    counts.rejected +=
+        stats.rejected_total() - stats.rejected[static_cast<size_t>(RejectReason::kEmpty)].value();
+  }
   counts.received = account.entered.value() + counts.rejected;
   counts.sent = account.delivered.value();
   counts.rejected += dropped(DropReason::kRefused) + dropped(DropReason::kTooLarge);
