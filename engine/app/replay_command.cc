@@ -21,16 +21,10 @@
 #include "engine/base/status_macros.h"
 #include "engine/batch/batch_builder.h"
 #include "engine/segment/framing.h"
-#include "engine/segment/json_check.h"
 #include "engine/segment/segment_scanner.h"
-#include "engine/segment/utf8.h"
 
 namespace mobula {
 namespace {
-
-// What a file backend keeps: a document of a datagram, grown by the repair of its UTF-8.
-constexpr size_t kRepairedBytesMax = kUtf8RepairGrowth * kDocumentBytesMax;
-static_assert(kRepairedBytesMax <= BatchBuilder::kDocumentBytesMax);
 
 Time Now() { return std::chrono::steady_clock::now(); }
 
@@ -81,8 +75,7 @@ absl::Status RefuseWhatIsWritten(const std::vector<std::string>& inputs, const C
 class Feeder {
  public:
   Feeder(Validate validate, BatchBuilder::Limits limits, BlockPool* pool, Lane* lane)
-      : validate_(validate),
-        scanner_(validate),
+      : scanner_(validate, BatchBuilder::kDocumentBytesMax),
         builder_(pool, limits),
         lane_(lane),
         producer_(lane->inbox().MakeProducer()) {}
@@ -103,9 +96,10 @@ class Feeder {
       ++rejected_;
       return;
     }
-    const ScanResult scan =
-        body.size() <= kDocumentBytesMax ? scanner_.Scan(body) : JudgeLong(body);
-    if (scan.reject != RejectReason::kNone) {
+    const ScanResult scan = scanner_.Scan(body);
+    // What repaired UTF-8, or a file that is not ours, makes larger than a batch.
+    if (scan.reject != RejectReason::kNone ||
+        scan.document.size() > BatchBuilder::kDocumentBytesMax) {
       ++rejected_;
       return;
     }
@@ -130,17 +124,6 @@ class Feeder {
   [[nodiscard]] uint64_t rejected() const { return rejected_; }
 
  private:
-  // As the scanner judged it before it grew.
-  [[nodiscard]] ScanResult JudgeLong(std::string_view body) const {
-    const bool off = validate_ == Validate::kOff;
-    const bool good = validate_ == Validate::kJson && IsValidUtf8(body) && IsJsonObject(body);
-    if (body.size() > kRepairedBytesMax || (!off && !good)) {
-      return {RejectReason::kTooLarge, DocumentKind::kRejected, false, body};
-    }
-    return {RejectReason::kNone, off ? DocumentKind::kRaw : DocumentKind::kUnscanned, false, body};
-  }
-
-  const Validate validate_;
   Framing framing_;
   SegmentScanner scanner_;
   BatchBuilder builder_;

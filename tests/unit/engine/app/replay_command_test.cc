@@ -9,6 +9,7 @@
 #include <filesystem>
 
 #include "engine/base/unique_fd.h"
+#include "engine/batch/batch_builder.h"
 #include "tests/unit/backends/file/file_test_support.h"
 
 namespace mobula {
@@ -120,22 +121,23 @@ TEST_F(ReplayCommandTest, ASignalEndsTheWaitForAPipeAndIsNoSuccess) {
   EXPECT_TRUE(Holds(outcome.out, "\"stopped\":true")) << outcome.out;
 }
 
-TEST_F(ReplayCommandTest, DocumentsThatRepairMadeLongAreReplayed) {
+TEST_F(ReplayCommandTest, DocumentsAsLargeAsABatchAreReplayed) {
   const auto document = [](size_t size) {
     return "{\"a\":\"" + std::string(size - 8, 'x') + "\"}";
   };
-  const std::string longest = document(size_t{192} << 10);
+  const std::string longest = document(BatchBuilder::kDocumentBytesMax);
   EXPECT_EQ(Replay({File("in.jsonl", longest + "\n" + document(70'000) + "\n")}).status, 0);
   EXPECT_EQ(ReadFile(folder_ / "out.jsonl"), longest + "\n" + document(70'000) + "\n");
   const std::string broken = document(70'000) + "}";
-  const std::string odd = "{\"a\":\"\xff" + document(70'000).substr(6);
-  const std::string too_long = document((size_t{192} << 10) + 1);
-  const Outcome refused = Replay({File("in.jsonl", broken + "\n" + odd + "\n" + too_long + "\n")});
+  const std::string grown = "{\"a\":\"\xff" + document(BatchBuilder::kDocumentBytesMax).substr(7);
+  const std::string too_long = document(BatchBuilder::kDocumentBytesMax + 1);
+  const Outcome refused =
+      Replay({File("in.jsonl", broken + "\n" + grown + "\n" + too_long + "\n")});
   EXPECT_TRUE(Holds(refused.out, "\"read\":3,\"rejected\":3,")) << refused.out;
   Configure("receivers: { udp: { validate: strict } }\n");
-  EXPECT_TRUE(Holds(Replay({File("in.jsonl", longest + "\n")}).out, "\"rejected\":1,"));
+  EXPECT_TRUE(Holds(Replay({File("in.jsonl", document(70'000) + "\n")}).out, "\"rejected\":1,"));
   Configure("receivers: { udp: { validate: off } }\n");
-  EXPECT_TRUE(Holds(Replay({File("in.jsonl", odd + "\n")}).out, "\"rejected\":0,"));
+  EXPECT_TRUE(Holds(Replay({File("in.jsonl", grown + "\n")}).out, "\"rejected\":0,"));
 }
 
 }  // namespace
