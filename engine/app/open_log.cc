@@ -14,6 +14,8 @@ absl::StatusOr<std::unique_ptr<Log>> OpenLog(const LogConfig& config) {
   Log::Options options;
   options.level = config.level;
   options.format = config.format.value_or(terminal ? LogFormat::kText : LogFormat::kJson);
+  // People read the daemon's lines for the single case, without its fields.
+  if (options.format == LogFormat::kDaemon) options.burst = 20;
   options.path = config.path;
   options.rotate_size = config.rotate_size;
   options.rotate_keep = config.rotate_keep;

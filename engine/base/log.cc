@@ -268,21 +268,29 @@ std::string JsonLine(const Line& line) {
 // many different keys are about, the keys of one event share one entry.
 class RepeatTable {
  public:
-  // Whether the line is to be written; then `*repeated` says how many before it were not.
-  bool Admit(std::string_view event, std::string_view key, Time now, uint64_t* repeated) {
+  // Whether the line is to be written, one of `burst` in ten seconds; then `*repeated` says how many before it
+  // were not.
+  bool Admit(std::string_view event, std::string_view key, int burst, Time now,
+             uint64_t* repeated) {
     Entry& entry = Find(event, key, now);
     if (entry.told != kTimeNever && now - entry.told < kRepeatWindow) {
-      ++entry.repeated;
-      return false;
+      if (entry.written >= burst) {
+        ++entry.repeated;
+        return false;
+      }
+    } else {
+      entry.told = now;
+      entry.written = 0;
     }
-    entry.told = now;
+    ++entry.written;
     *repeated = std::exchange(entry.repeated, 0);
     return true;
   }
 
  private:
   struct Entry {
-    Time told = kTimeNever;
+    Time told = kTimeNever;  // when the present ten seconds began
+    int written = 0;         // lines in them
     uint64_t repeated = 0;
   };
   using Key = std::pair<std::string, std::string>;
@@ -366,7 +374,10 @@ class Log::Impl {
     }
     const std::lock_guard<std::mutex> lock(mutex_);
     uint64_t repeated = 0;
-    if (level >= LogLevel::kWarn && !repeats_.Admit(event, key, now_(), &repeated)) return;
+    if (level >= LogLevel::kWarn &&
+        !repeats_.Admit(event, key, options_.burst, now_(), &repeated)) {
+      return;
+    }
     const Line line{level, event, message, fields, repeated};
     Put(Text(line));
   }

@@ -4,7 +4,7 @@
 // Threads:   any; lines of different threads never mix.
 // Limits:    a line is at most 4,096 bytes; control bytes and invalid UTF-8 of every value are escaped, so
 //            nothing foreign can forge a line. Repeats of one event (same `event` and same `key` field)
-//            within 10 s are counted and told as `repeated=N` on the next line of that event.
+//            within 10 s, beyond Options::burst, are counted and told as `repeated=N` on the next line of that event.
 // Errors:    a line that cannot be written is dropped: logging never blocks or ends the program. A file that
 //            cannot be rotated keeps growing.
 #pragma once
@@ -62,6 +62,7 @@ class Log {
     uint64_t rotate_size = 0;
     int rotate_keep = 1;            // older files kept
     bool colour = false;            // ANSI colours of the level; only set for a terminal
+    int burst = 1;                  // lines of one event and key in 10 s; what is more is counted
     bool over_status_line = false;  // each line first erases the terminal's line it is written on
   };
 

@@ -168,6 +168,18 @@ TEST_F(LogTest, RepeatsAreCountedAndTold) {
   EXPECT_NE(lines_.find("key=10.0.0.1 repeated=4\n"), std::string::npos) << lines_;
 }
 
+TEST_F(LogTest, ABurstMayBeLonger) {
+  Log::Options options;
+  options.burst = 3;
+  auto log = Log::ForTesting(&lines_, options, [this] { return now_; });
+  for (int i = 0; i < 5; ++i) log->Warn("bad_datagram", "refused", {{"key", "a"}});
+  EXPECT_EQ(CountLines(lines_), 3U);
+  now_ += seconds(10);
+  for (int i = 0; i < 5; ++i) log->Warn("bad_datagram", "refused", {{"key", "a"}});
+  EXPECT_EQ(CountLines(lines_), 6U);
+  EXPECT_NE(lines_.find("repeated=2"), std::string::npos) << lines_;
+}
+
 TEST_F(LogTest, InfoIsNeverHeldBack) {
   auto log = Make(LogFormat::kText);
   for (int i = 0; i < 5; ++i) log->Info("tick", "tock");
