@@ -81,7 +81,7 @@ void RulesCache::Get(std::string_view body, HttpServer::Responder respond) {
 
 void RulesCache::Pass(std::string_view body, HttpServer::Responder respond) {
   fetch_(std::string(body), kTimeout, [this, respond = std::move(respond)](HttpResponse response) {
-    respond(Failed(std::move(response)));
+    respond(Forwarded(std::move(response), 1));
   });
 }
 
@@ -96,7 +96,7 @@ void RulesCache::OnAnswer(const std::string& body, double asked, HttpResponse re
   }
   const bool good = IsRules(response);
   const auto date = ParseHttpDate(response.Header("Date"));
-  HttpReply reply = Failed(std::move(response));
+  HttpReply reply = Forwarded(std::move(response), waiting.size());
   if (good) {
     Keep(&entry, reply);
     entry.fetched = options_.now();
@@ -146,8 +146,7 @@ bool RulesCache::IsFresh(const Entry& entry) const {
 }
 
 HttpReply RulesCache::FromCache(const Entry& entry, std::string_view how, size_t clients) {
-  stats_->cached.Add(clients);
-  if (how == kStale) stats_->stale.Add(clients);
+  (how == kStale ? stats_->stale : stats_->cached).Add(clients);
   HttpReply reply = *entry.answer;
   const auto age = std::chrono::duration_cast<std::chrono::seconds>(options_.now() - entry.fetched);
   reply.headers.emplace_back("X-Mobula-Cache", how);
@@ -155,8 +154,8 @@ HttpReply RulesCache::FromCache(const Entry& entry, std::string_view how, size_t
   return reply;
 }
 
-HttpReply RulesCache::Failed(HttpResponse response) {
-  if (!response.transport.ok()) stats_->failed.Add();
+HttpReply RulesCache::Forwarded(HttpResponse response, size_t clients) {
+  (response.transport.ok() ? stats_->forwarded : stats_->failed).Add(clients);
   return PassBack(std::move(response));
 }
 

@@ -65,7 +65,7 @@ class RulesCache {
   void Keep(Entry* entry, const HttpReply& answer);
   [[nodiscard]] bool IsFresh(const Entry& entry) const;
   HttpReply FromCache(const Entry& entry, std::string_view how, size_t clients);
-  HttpReply Failed(HttpResponse response);
+  HttpReply Forwarded(HttpResponse response, size_t clients);
 
   const Options options_;
   const Fetch fetch_;

@@ -129,7 +129,7 @@ class SamplingProxy::Impl {
     Call(std::move(call), options_.timeout,
          [this, targets, respond = std::move(respond)](HttpResponse response) {
            if (targets) cache_.NoteTargets(response);
-           if (!response.transport.ok()) stats_.failed.Add();
+           (response.transport.ok() ? stats_.forwarded : stats_.failed).Add();
            respond(PassBack(std::move(response)));
          });
   }
@@ -145,7 +145,6 @@ class SamplingProxy::Impl {
       return;
     }
     ++calls_;
-    stats_.forwarded.Add();
     call.deadline = std::chrono::steady_clock::now() + timeout;
     client_->Call(std::move(call), [this, done = std::move(done)](HttpResponse response) {
       --calls_;

@@ -8,10 +8,11 @@
 
 namespace mobula {
 
+// Each request of a client counts once.
 struct SamplingProxyStats {
-  SharedCounter forwarded;  // requests passed on to the far side
-  SharedCounter cached;     // rules answered without the far side's answer
-  SharedCounter stale;      // of these, with older ones because it gave none
+  SharedCounter forwarded;  // answered with what the far side said, for rules perhaps to others too
+  SharedCounter cached;     // rules answered from the cache
+  SharedCounter stale;      // rules answered with older ones, because the far side gave none
   SharedCounter local;      // answered with the Default rule, without any far side
   SharedCounter refused;    // 403 and other faults of the client
   SharedCounter failed;     // 502, 503, 504

@@ -168,6 +168,7 @@ TEST_F(SamplingProxyTest, RulesAreSharedAndTargetsAreNot) {
     EXPECT_EQ(answers_[2 * i + 2].body, std::to_string(i));
   }
   EXPECT_GE(proxy_->stats().cached.value(), 1U);
+  EXPECT_EQ(proxy_->stats().cached.value() + proxy_->stats().forwarded.value(), 41U);
 }
 
 TEST_F(SamplingProxyTest, TargetsThatTellOfAChangeMakeTheRulesFresh) {
