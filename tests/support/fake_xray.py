@@ -256,6 +256,11 @@ class Sampling:
 
 
 class FakeXray:
+    ARN = r"arn:aws[a-z-]*:[a-z0-9-]+:[a-z0-9-]*:\d{12}:\S+"
+    TELEMETRY = {"Timestamp", "SegmentsReceivedCount", "SegmentsSentCount", "SegmentsSpilloverCount", "SegmentsRejectedCount",
+                 "BackendConnectionErrors"}
+    TELEMETRY_ERRORS = {"TimeoutCount", "ConnectionRefusedCount", "HTTPCode4XXCount", "HTTPCode5XXCount", "UnknownHostCount", "OtherCount"}
+
     def __init__(self, keys=None, region="us-west-2", port=0, latency=0.0, judge_documents=False,
                  tls=None, keep=True):
         self.region, self.port, self.latency, self.tls, self.keep = region, port, latency, tls, keep
@@ -444,8 +449,9 @@ class FakeXray:
         status, code = fault.get("status", 200), fault.get("code")
         message = fault.get("message", "scripted by a test")
         try:
-            if request.target.partition("?")[0].endswith("/TelemetryRecords"):
+            if request.target == "/TelemetryRecords" and request.method == "POST":
                 request.key_id = self.check(request, time.time() + offset)
+                self._telemetry(request)
                 body = {}
             elif request.target in Sampling.PATHS and request.method == "POST":
                 request.key_id = self.check(request, time.time() + offset)
@@ -474,6 +480,26 @@ class FakeXray:
         with self.lock:
             self.statuses[status] += 1
         return self._response(status, fault.get("body", body), headers, offset)
+
+    def _telemetry(self, request):
+        """Checks a PutTelemetryRecords call."""
+        try:
+            body = json.loads(request.body)
+            records = body["TelemetryRecords"]
+        except (ValueError, KeyError, TypeError) as e:
+            raise Refused(400, "SerializationException", "no telemetry: %r" % e)
+        arn = body.get("ResourceARN", "arn:aws:ec2:us-west-2:123456789012:instance/i-0")
+        if set(body) - {"EC2InstanceId", "Hostname", "ResourceARN", "TelemetryRecords"} or not re.fullmatch(self.ARN, arn):
+            raise Refused(400, "InvalidRequestException", "members %s" % body)
+        if not 1 <= len(records) <= 10:
+            raise Refused(400, "InvalidRequestException", "%d records" % len(records))
+        for record in records:
+            errors = record.get("BackendConnectionErrors", {})
+            counts = [*errors.values(), *(v for k, v in record.items() if k.endswith("Count"))]
+            if set(record) != self.TELEMETRY or set(errors) != self.TELEMETRY_ERRORS \
+                    or any(type(count) is not int or count < 0 for count in counts) \
+                    or not 1.5e9 < record["Timestamp"] < time.time() + CLOCK_TOLERANCE:
+                self._problem("telemetry record %s" % record)
 
     def _put(self, request, offset):
         """Checks a PutTraceSegments call: (documents taken, entries of unprocessed ones)."""

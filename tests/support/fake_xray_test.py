@@ -56,6 +56,18 @@ class FakeXrayTest(unittest.TestCase):
                 self.assertEqual(fake.stats()["documents"], 50)
                 self.assertEqual(fake.requests[0].key_id, key.id)
 
+    def test_takes_telemetry_and_tells_of_strange_records(self):
+        record = {"Timestamp": time.time(), "SegmentsReceivedCount": 3, "SegmentsSentCount": 2, "SegmentsSpilloverCount": 1,
+                  "SegmentsRejectedCount": 0, "BackendConnectionErrors": dict.fromkeys(FakeXray.TELEMETRY_ERRORS, 0)}
+        with pair() as (fake, c):
+            c.put_telemetry_records(TelemetryRecords=[record] * 10, Hostname="h")
+            self.assertEqual(fake.problems, [])
+            for wrong in ({"Timestamp": 5}, {"SegmentsSentCount": -1}):
+                c.put_telemetry_records(TelemetryRecords=[{**record, **wrong}])
+                self.assertIn("telemetry record", fake.problems.pop())
+            for arguments in ({"TelemetryRecords": []}, {"TelemetryRecords": [record] * 11}, {"TelemetryRecords": [record], "ResourceARN": "x"}):
+                self.assertEqual(self.code_of(lambda a=arguments: c.put_telemetry_records(**a)), "InvalidRequestException")
+
     def test_refuses_forgeries(self):
         with FakeXray([Key(), Key("OLD", "s", expired=True), Key("TEMP", "s", "token")]) as fake:
             put = {"TraceSegmentDocuments": [DOCUMENT % "1"]}
