@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <future>
 #include <memory>
 #include <thread>
@@ -474,17 +475,21 @@ LiveRow CheckFile(const BackendConfig& backend, const FileBackendConfig& config)
   } else if (errno != ENOENT) {
     row.answer = std::strerror(errno);
   } else {
-    const size_t slash = path.rfind('/');
-    const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+    // Missing folders are made too: what counts is the deepest one that is there.
+    std::error_code error;
+    std::filesystem::path folder = std::filesystem::absolute(path, error).parent_path();
+    while (folder.has_relative_path() && !std::filesystem::exists(folder, error) && !error) {
+      folder = folder.parent_path();
+    }
     if (access(folder.c_str(), W_OK | X_OK) == 0) {
       row.answer = "can be made";
       return row;
     }
-    row.answer = fmt::format("{}: {}", folder, std::strerror(errno));
+    row.answer = fmt::format("{}: {}", folder.string(), std::strerror(errno));
   }
   row.result = LiveResult::kFailed;
-  row.fix = fmt::format("make the folder and let user {} write there, or change backends.{}.path",
-                        geteuid(), backend.name);
+  row.fix =
+      fmt::format("let user {} write there, or change backends.{}.path", geteuid(), backend.name);
   return row;
 }
 

@@ -293,7 +293,8 @@ TEST_F(LiveCheckTest, LooksAtFilesWithoutMakingThem) {
   add("new", folder / "new");
   add("there", folder / "there");
   add("sub", folder / "sub");
-  add("nowhere", folder / "missing/file");
+  add("deep", folder / "missing/folders/file");
+  add("nowhere", folder / "there/file");
   add("stdout", "-");
   BackendConfig null;
   null.name = "null";
@@ -302,11 +303,12 @@ TEST_F(LiveCheckTest, LooksAtFilesWithoutMakingThem) {
   const std::vector<LiveRow> rows = RunAll();
   std::vector<LiveResult> results;
   for (const LiveRow& row : rows) results.push_back(row.result);
-  EXPECT_EQ(results,
-            (std::vector<LiveResult>{LiveResult::kOk, LiveResult::kOk, LiveResult::kFailed,
-                                     LiveResult::kFailed, LiveResult::kOk, LiveResult::kOk}));
+  EXPECT_EQ(results, (std::vector<LiveResult>{LiveResult::kOk, LiveResult::kOk, LiveResult::kFailed,
+                                              LiveResult::kOk, LiveResult::kFailed, LiveResult::kOk,
+                                              LiveResult::kOk}));
   EXPECT_THAT(rows[1].answer, HasSubstr("5 bytes"));
   EXPECT_FALSE(std::filesystem::exists(folder / "new"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "missing"));
 }
 
 TEST(LiveTableTest, AlignsItsColumnsAndPutsTheFixBelow) {
