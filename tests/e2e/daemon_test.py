@@ -243,7 +243,7 @@ def test_an_address_that_cannot_be_one_is_the_end(tmp_path, link, section):
 
 @pytest.mark.parametrize("text", [
     'Version: 1\nRegion: us-west-2\nLocalMode: true\nEndpoint: "{url}"\nSocket:\n  UDPAddress: "127.0.0.1:{port}"\n',
-    'Version: 2\nRegion: us-west-2\nLocalMode: yes\nEndpoint: "{url}"\nTotalBufferSizeMB: 24\nConcurrency: 2\nResourceARN: "arn:x"\n'
+    'Version: 2\nRegion: us-west-2\nLocalMode: yes\nEndpoint: "{url}"\nTotalBufferSizeMB: 24\nConcurrency: 2\nResourceARN: "arn:aws:ec2:us-west-2:123456789012:instance/i-1"\n'
     'Socket:\n  UDPAddress: "127.0.0.1:{port}"\n  TCPAddress: "127.0.0.1:{port}"\nLogging:\n  LogRotation: off\n  LogLevel: debug\n'
     'RoleARN: ""\nNoVerifySSL: no\nProxyAddress:\n',
 ])
