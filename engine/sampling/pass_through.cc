@@ -41,6 +41,11 @@ bool IsPassedOn(std::string_view name) {
          BeginsWith(name, "Amz-Sdk-");
 }
 
+// Signers and servers agree on how these are signed, and on no others.
+bool IsPlain(std::string_view value) {
+  return std::all_of(value.begin(), value.end(), [](char c) { return c >= ' ' && c <= '~'; });
+}
+
 bool IsOfConnection(std::string_view name) {
   constexpr std::string_view kNames[] = {"Connection",        "Keep-Alive", "TE",
                                          "Trailer",           "Upgrade",    "Content-Length",
@@ -67,7 +72,10 @@ HttpHeaders PassedRequestHeaders(const HttpServerRequest& request) {
     const bool again =
         std::any_of(passed.begin(), passed.end(),
                     [&name = name](const auto& header) { return SameName(header.first, name); });
-    if (again || !IsPassedOn(name) || IsNamedByConnection(request.headers, name)) continue;
+    if (again || !IsPassedOn(name) || !IsPlain(value) ||
+        IsNamedByConnection(request.headers, name)) {
+      continue;
+    }
     passed.emplace_back(name, value);
   }
   return passed;

@@ -18,7 +18,7 @@ namespace mobula {
 using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 
 // What of a client's headers is signed and passed on: the media types, and what AWS's SDKs say of the call itself,
-// each name once. Nothing that belongs to the connection, to another signature or to another proxy; neither
+// each name once and in printable ASCII. Nothing that belongs to the connection, to another signature or to another proxy; neither
 // Accept-Encoding, so that an answer suits every client.
 HttpHeaders PassedRequestHeaders(const HttpServerRequest& request);
 

@@ -51,6 +51,8 @@ TEST(PassThroughTest, NothingElsePasses) {
                     {"X-Amz-Content-Sha256", "0"},
                     {"Accept-Encoding", "gzip"},
                     {"Cookie", "a=b"},
+                    {"Content-Type", "application/\xe9"},
+                    {"Accept", "a\tb"},
                     {"X-Custom", "a  b"}}),
             HttpHeaders{});
 }
