@@ -5,9 +5,9 @@
 // Errors:  every body has an answer; what is no such request gets 400, as from X-Ray.
 // Limits:  25 statistics documents in a request; 1,024 clients are remembered for 20 s.
 //
-// The reservoir of one request a second is lent to one client at a time, for 20 s, and to another one before that time
-// is over never: at no moment do the quotas that clients hold add up to more. A client alone keeps it; among several
-// it goes to the one that has been without it for longest. Each client samples 5 % of everything else.
+// The reservoir of one request a second is lent to one client for 20 s, and to nobody else before that time is
+// over, so that the quotas clients hold never add up to more. A client alone keeps it; among several it goes to
+// the one that has been without it for longest. Each client samples 5 % of everything else.
 #pragma once
 
 #include <cstdint>

@@ -17,9 +17,9 @@ namespace mobula {
 
 using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 
-// What of a client's headers is signed and passed on: the media types, and what AWS's SDKs say of the call itself,
-// each name once and in printable ASCII. Nothing that belongs to the connection, to another signature or to another proxy; neither
-// Accept-Encoding, so that an answer suits every client.
+// What of a client's headers is signed and passed on: the media types, and what AWS's SDKs say of the call
+// itself, each name once and in printable ASCII. Nothing that belongs to the connection, to another signature or
+// to another proxy; neither Accept-Encoding, so that an answer suits every client.
 HttpHeaders PassedRequestHeaders(const HttpServerRequest& request);
 
 // The far side's answer with everything but what belongs to the connection; without one 504 for a time-out, 503 for
