@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <iterator>
 #include <string>
 #include <utility>
 
@@ -13,58 +12,19 @@
 #include "engine/base/check.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
+#include "engine/segment/json_quote.h"
+#include "engine/segment/utf8.h"
 
 namespace mobula {
 namespace {
 
-// Well-formed UTF-8 by the table of RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF.
-bool IsUtf8(std::string_view text) noexcept {
-  size_t i = 0;
-  const auto in = [&](size_t at, unsigned low, unsigned high) {
-    return at < text.size() && static_cast<unsigned char>(text[at]) >= low &&
-           static_cast<unsigned char>(text[at]) <= high;
-  };
-  while (i < text.size()) {
-    const unsigned first = static_cast<unsigned char>(text[i]);
-    if (first < 0x80) {
-      ++i;
-      continue;
-    }
-    const unsigned second_low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
-    const unsigned second_high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
-    const size_t bytes = in(i, 0xc2, 0xdf) ? 2 : in(i, 0xe0, 0xef) ? 3 : in(i, 0xf0, 0xf4) ? 4 : 0;
-    if (bytes == 0 || !in(i + 1, second_low, second_high)) return false;
-    for (size_t k = 2; k < bytes; ++k) {
-      if (!in(i + k, 0x80, 0xbf)) return false;
-    }
-    i += bytes;
-  }
-  return true;
-}
-
-// REQUIRES: `text` is UTF-8.
-void AppendJsonString(std::string_view text, std::string* out) {
-  out->push_back('"');
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
-      out->push_back('\\');
-      out->push_back(c);
-    } else if (static_cast<unsigned char>(c) < 0x20) {
-      fmt::format_to(std::back_inserter(*out), "\\u{:04x}", static_cast<unsigned>(c));
-    } else {
-      out->push_back(c);
-    }
-  }
-  out->push_back('"');
-}
-
 // `text` as a JSON string, what is no UTF-8 in base64.
 std::string_view AppendText(std::string_view text, std::string* out) {
-  if (IsUtf8(text)) {
-    AppendJsonString(text, out);
+  if (IsValidUtf8(text)) {
+    *out += JsonQuote(text);
     return "text";
   }
-  AppendJsonString(absl::Base64Escape(absl::string_view(text.data(), text.size())), out);
+  *out += JsonQuote(absl::Base64Escape(absl::string_view(text.data(), text.size())));
   return "base64";
 }
 

@@ -226,6 +226,7 @@ absl::Status Agent::Start() {
   worker_watch_.assign(workers_.size(), {0, Now()});
   lane_watch_.assign(lanes_.size(), {0, Now()});
   last_drop_.assign(lanes_.size() + 1, Time{});
+  started_ = true;
   return absl::OkStatus();
 }
 
@@ -440,8 +441,8 @@ bool Agent::Ready(std::string* text) const {
                            lanes_[i]->name());
     }
   }
-  if (draining_) {
-    *text += "not ready: draining\n";
+  if (draining_ || !started_) {
+    *text += draining_ ? "not ready: draining\n" : "not ready: starting\n";
     return false;
   }
   if (const std::string fault = cold_room_->sampling_fault(); !fault.empty()) {

@@ -120,6 +120,7 @@ class Agent {
   std::vector<std::thread> worker_threads_;
   std::atomic<bool> draining_{false};
   bool lanes_started_ = false;
+  std::atomic<bool> started_{false};
   std::vector<uint64_t> kernel_drops_told_;
   std::vector<Told> deliveries_told_;
   std::vector<std::array<uint64_t, kDropReasonCount>>

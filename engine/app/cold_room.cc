@@ -29,16 +29,6 @@ AwsContext::Options AwsOptions(const Config& config) {
   return options;
 }
 
-// The backend whose service answers the SDKs; null when there is none.
-const XrayBackendConfig* SamplingBackend(const Config& config) {
-  for (const BackendConfig& backend : config.backends) {
-    const auto* xray = std::get_if<XrayBackendConfig>(&backend.settings);
-    if (xray == nullptr) continue;
-    if (config.proxy.backend.empty() || config.proxy.backend == backend.name) return xray;
-  }
-  return nullptr;
-}
-
 }  // namespace
 
 ColdRoom::ColdRoom(const Config& config, Log* log)
@@ -82,9 +72,10 @@ absl::StatusOr<SamplingProxy::Options> ColdRoom::SamplingOptions(const std::stri
   options.all_paths = config_.proxy.paths == ProxyPaths::kAll;
   options.rules_age = config_.proxy.rules_age;
   options.log = log_;
-  if (const XrayBackendConfig* backend = SamplingBackend(config_)) {
+  if (const BackendConfig* backend = SamplingBackend(config_)) {
     ASSIGN_OR_RETURN(const XrayService service,
-                     FindXrayService(*backend, &aws_, Now() + kFindTimeout));
+                     FindXrayService(std::get<XrayBackendConfig>(backend->settings), &aws_,
+                                     Now() + kFindTimeout));
     options.upstream = XrayClientOptions(service, aws_);
     const HttpUrl& url = service.http.url;
     log_->Info("sampling_endpoint",

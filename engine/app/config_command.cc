@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/base/status_macros.h"
+#include "engine/segment/json_quote.h"
 #include "fmt/format.h"
 
 namespace mobula {
@@ -20,21 +21,6 @@ constexpr size_t kAlignedColumnsMax = 64;
 
 bool IsValue(const YamlNode& node) {
   return node.kind == Kind::kScalar || node.kind == Kind::kNull;
-}
-
-// In quotes that JSON and YAML read alike.
-std::string Quoted(std::string_view text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < ' ' || byte == 0x7f) {
-      out += fmt::format("\\u{:04x}", byte);
-    } else {
-      if (c == '"' || c == '\\') out += '\\';
-      out += c;
-    }
-  }
-  return out + '"';
 }
 
 // --- YAML ---
@@ -63,7 +49,7 @@ bool LooksLikeNoText(std::string_view text) {
 }
 
 std::string Text(std::string_view text) {
-  return IsPlain(text) && !LooksLikeNoText(text) ? std::string(text) : Quoted(text);
+  return IsPlain(text) && !LooksLikeNoText(text) ? std::string(text) : JsonQuote(text);
 }
 
 std::string YamlValue(const YamlNode& node) {
@@ -139,12 +125,12 @@ void AddJson(const YamlNode& node, const std::string& name, std::string* out) {
   const bool list = node.kind == Kind::kList;
   const bool values = list && std::all_of(node.children.begin(), node.children.end(), IsValue);
   if (IsValue(node) || values || node.children.empty()) {
-    std::string value = IsValue(node) ? Quoted(node.text) : node.kind == Kind::kMap ? "{}" : "";
+    std::string value = IsValue(node) ? JsonQuote(node.text) : node.kind == Kind::kMap ? "{}" : "";
     for (const YamlNode& child : node.children)
-      value += (value.empty() ? "" : ", ") + Quoted(child.text);
+      value += (value.empty() ? "" : ", ") + JsonQuote(child.text);
     *out +=
         fmt::format("{}\n  {{\"name\": {}, \"value\": {}, \"origin\": {}}}", *out == "[" ? "" : ",",
-                    Quoted(name), list ? "[" + value + "]" : value, Quoted(node.origin));
+                    JsonQuote(name), list ? "[" + value + "]" : value, JsonQuote(node.origin));
     return;
   }
   for (size_t i = 0; i < node.children.size(); ++i) {

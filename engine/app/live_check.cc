@@ -130,14 +130,7 @@ void EndSoon(std::unique_ptr<Room> room) {
 
 // Whether the backend answers the SDKs' questions for sampling rules.
 bool ServesSampling(const Config& config, const BackendConfig& backend) {
-  if (config.proxy.address == "off") return false;
-  for (const BackendConfig& other : config.backends) {
-    if (!std::holds_alternative<XrayBackendConfig>(other.settings)) continue;
-    if (config.proxy.backend.empty() || config.proxy.backend == other.name) {
-      return other.name == backend.name;
-    }
-  }
-  return false;
+  return config.proxy.address != "off" && SamplingBackend(config) == &backend;
 }
 
 class XrayCheck {

@@ -168,4 +168,13 @@ struct Config {
   std::vector<std::string> warnings;
 };
 
+// The backend whose service answers the SDKs' sampling calls; null when there is none of type xray.
+inline const BackendConfig* SamplingBackend(const Config& config) {
+  for (const BackendConfig& backend : config.backends) {
+    if (!std::holds_alternative<XrayBackendConfig>(backend.settings)) continue;
+    if (config.proxy.backend.empty() || config.proxy.backend == backend.name) return &backend;
+  }
+  return nullptr;
+}
+
 }  // namespace mobula

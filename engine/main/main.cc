@@ -147,7 +147,7 @@ int Mobula(std::vector<std::string> words) {
       ->type_name("FILE")
       ->required();
   send->add_option("--to", send_options.to, "Where to")
-      ->type_name("HOST:PORT")
+      ->type_name("HOST:PORT|unix:PATH")
       ->capture_default_str();
   send->add_option("--rate", send_options.rate, "Datagrams per second; 0: as fast as possible")
       ->type_name("N")

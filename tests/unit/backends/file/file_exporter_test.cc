@@ -19,8 +19,7 @@ using testing::TestPool;
 class FileExporterTest : public ::testing::Test {
  protected:
   std::unique_ptr<Exporter> Make(const FileBackendConfig& config) {
-    return MakeFileExporter("archive", config,
-                            {.pool = pool_.get(), .log = log_.get(), .version = "1"});
+    return MakeFileExporter("archive", config, {.pool = pool_.get(), .log = log_.get()});
   }
   ExportResult Export(Exporter* exporter, const std::vector<std::string>& documents) {
     const BatchRef batch = TestBatch(pool_.get(), documents);
