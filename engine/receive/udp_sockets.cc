@@ -14,12 +14,15 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <thread>
 
 #include "engine/base/check.h"
 #include "engine/base/status_macros.h"
 
 namespace mobula {
 namespace {
+
+constexpr Duration kPortFreedWithin = std::chrono::milliseconds(500);
 
 struct Address {
   sockaddr_storage storage{};
@@ -114,6 +117,17 @@ absl::StatusOr<UniqueFd> Bind(Address* address, bool share) {
   return fd;
 }
 
+// The socket of a process that was killed lives on for some milliseconds when an io_uring holds it: whoever
+// restarts at once must not fail for that.
+absl::StatusOr<UniqueFd> BindAlone(Address* address) {
+  const Time until = std::chrono::steady_clock::now() + kPortFreedWithin;
+  for (;;) {
+    absl::StatusOr<UniqueFd> fd = Bind(address, /*share=*/false);
+    if (!absl::IsAlreadyExists(fd.status()) || std::chrono::steady_clock::now() >= until) return fd;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+}
+
 // Asks for `wanted` effective bytes, with privilege or without, and answers what the kernel gave.
 uint64_t SetReceiveBuffer(int fd, uint64_t wanted) {
   const int half = static_cast<int>(std::min<uint64_t>(wanted / 2, 1U << 30));
@@ -158,7 +172,7 @@ absl::StatusOr<UdpSockets> OpenUdpSockets(const UdpConfig& config, int workers) 
   ASSIGN_OR_RETURN(Address address, Resolve(config.address));
   UdpSockets result;
   // The first socket alone: proves that nobody has the port, and shows how large a queue we may have.
-  ASSIGN_OR_RETURN(UniqueFd first, Bind(&address, /*share=*/false));
+  ASSIGN_OR_RETURN(UniqueFd first, BindAlone(&address));
   result.receive_buffer = SetReceiveBuffer(first.get(), config.receive_buffer);
   const int per_worker = SocketsPerWorker(config, result.receive_buffer);
   const int sockets = workers * per_worker;

@@ -2,7 +2,7 @@
 //
 // Room:    cold.
 // Errors:  InvalidArgument for an address that cannot be resolved; AlreadyExists when the port is taken, also
-//          by another instance of this program; otherwise what the kernel said.
+//          by another instance of this program, and not free within half a second; otherwise what the kernel said.
 // Limits:  the kernel charges a datagram's truesize (700 bytes cost 2,304) and doubles what SO_RCVBUF asks
 //          for; all sizes here are the effective ones (socket(7)).
 #pragma once

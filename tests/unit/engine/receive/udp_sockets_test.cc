@@ -7,6 +7,7 @@
 
 #include <array>
 #include <string>
+#include <thread>
 
 namespace mobula {
 namespace {
@@ -80,6 +81,17 @@ TEST(UdpSocketsTest, RefusesATakenPortAlsoWhenItIsShared) {
       EXPECT_EQ(second.status().code(), absl::StatusCode::kAlreadyExists) << second.status();
     }
   }
+}
+
+TEST(UdpSocketsTest, WaitsForAPortThatIsBeingFreed) {
+  auto first = OpenUdpSockets(At("127.0.0.1:0"), 1);
+  ASSERT_TRUE(first.ok());
+  std::thread killed([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    first->by_worker.clear();
+  });
+  EXPECT_TRUE(OpenUdpSockets(At(first->address), 1).ok());
+  killed.join();
 }
 
 TEST(UdpSocketsTest, SpreadsOneSenderOverAllSockets) {
