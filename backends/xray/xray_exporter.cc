@@ -195,7 +195,7 @@ void XrayExporter::ReadUnprocessed(const Call& call, XrayAnswer* answer) {
     // document nor a reason is no entry.
     if (!match && !entry.code.empty()) match = matcher.FindWithoutId();
     const std::string_view id = entry.id.empty() ? "without id" : std::string_view(entry.id);
-    context_.log->Warn(
+    context_.log->Error(
         "segment_unprocessed",
         match && !match->trace_id.empty()
             ? fmt::format("Unprocessed trace {}, segment {}: {}", match->trace_id, id, entry.code)

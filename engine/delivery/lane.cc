@@ -153,11 +153,8 @@ void Lane::Note(const ExportResult& result, Duration took) {
   }
   const std::string text = fmt::format("Sending segment batch failed with: {}{}{}", result.code,
                                        result.message.empty() ? "" : ": ", result.message);
-  if (refused) {
-    options_.log->Error("batch_refused", text, {{"key", options_.name}, {"code", result.code}});
-  } else {
-    options_.log->Warn("batch_failed", text, {{"key", options_.name}, {"code", result.code}});
-  }
+  options_.log->Error(refused ? "batch_refused" : "batch_failed", text,
+                      {{"key", options_.name}, {"code", result.code}});
 }
 
 void Lane::CountFault(const ExportResult& result) {
