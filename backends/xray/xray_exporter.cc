@@ -23,8 +23,6 @@ using std::chrono::system_clock;
 
 constexpr size_t kAnswerBytesMax = 64 * 1024;
 
-// For the region, when it has to be asked for.
-constexpr Duration kStartTimeout = std::chrono::seconds(6);
 // Credentials that are being fetched are there within moments.
 constexpr Duration kCredentialsPause = std::chrono::milliseconds(50);
 
@@ -70,7 +68,7 @@ absl::Status XrayExporter::Start(IoLoop* loop) {
   CHECK(context_.aws != nullptr);
   ASSIGN_OR_RETURN(
       XrayService service,
-      FindXrayService(config_, context_.aws, std::chrono::steady_clock::now() + kStartTimeout));
+      FindXrayService(config_, context_.aws, std::chrono::steady_clock::now() + kFindRegionMax));
   service.http.body_bytes_max = kAnswerBytesMax;
   host_ = service.http.url.Authority();
   path_ = service.http.url.path + "/TraceSegments";

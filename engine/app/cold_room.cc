@@ -16,7 +16,6 @@
 namespace mobula {
 namespace {
 
-constexpr Duration kFindTimeout = std::chrono::seconds(6);
 constexpr Duration kListenAgain = std::chrono::seconds(5);
 
 Time Now() { return std::chrono::steady_clock::now(); }
@@ -25,6 +24,7 @@ AwsContext::Options AwsOptions(const Config& config) {
   AwsContext::Options options;
   options.environment = ProcessEnvironment();
   options.metadata = config.aws.metadata;
+  options.of_daemon = config.of_daemon;
   options.user_agent = XrayUserAgent(kVersion, options.environment);
   return options;
 }
@@ -75,7 +75,7 @@ absl::StatusOr<SamplingProxy::Options> ColdRoom::SamplingOptions(const std::stri
   if (const BackendConfig* backend = SamplingBackend(config_)) {
     ASSIGN_OR_RETURN(const XrayService service,
                      FindXrayService(std::get<XrayBackendConfig>(backend->settings), &aws_,
-                                     Now() + kFindTimeout));
+                                     Now() + kFindRegionMax));
     options.upstream = XrayClientOptions(service, aws_);
     const HttpUrl& url = service.http.url;
     log_->Info("sampling_endpoint",
@@ -121,7 +121,7 @@ absl::Status ColdRoom::StartTelemetry(
     const auto* xray = std::get_if<XrayBackendConfig>(&config_.backends[i].settings);
     if (xray == nullptr || !xray->telemetry) continue;
     ASSIGN_OR_RETURN(const XrayService service,
-                     FindXrayService(*xray, &aws_, Now() + kFindTimeout));
+                     FindXrayService(*xray, &aws_, Now() + kFindRegionMax));
     Telemetry::Options options;
     options.name = config_.backends[i].name;
     options.client = XrayClientOptions(service, aws_);

@@ -33,9 +33,8 @@
 namespace mobula {
 namespace {
 
-constexpr Duration kBackendMax = std::chrono::seconds(15);
-// No single wait may leave nothing for what comes after it.
-constexpr Duration kRegionMax = std::chrono::seconds(5);
+// No single wait may leave nothing for what comes after it. Slow metadata gets as much time as in a run.
+constexpr Duration kBackendMax = kFindRegionMax + std::chrono::seconds(15);
 constexpr Duration kCredentialsMax = std::chrono::seconds(8);
 constexpr Duration kCallMax = std::chrono::seconds(5);
 // A callback may come a little after its call's deadline.
@@ -179,27 +178,18 @@ class XrayCheck {
   void Skip(std::string tried) { Add(std::move(tried), LiveResult::kSkipped); }
 
   bool TryRegion() {
-    const absl::StatusOr<std::string> region =
-        room_->aws()->FindRegion(config_.region, config_.profile, Within(kRegionMax));
+    const absl::StatusOr<FoundRegion> region =
+        room_->aws()->FindRegion(config_.region, config_.profile, Within(kFindRegionMax));
     LiveRow* const row = Add("region", region.ok() ? LiveResult::kOk : LiveResult::kFailed);
     if (!region.ok()) {
       row->answer = Message(region.status());
       row->fix = fmt::format("set backends.{}.region, or AWS_REGION", name_);
       return false;
     }
-    region_ = *region;
+    region_ = region->name;
     row->answer = region_;
-    row->source = RegionSource();
+    row->source = region->source;
     return true;
-  }
-
-  // FindRegion's order, as far as it can be told from its answer.
-  std::string RegionSource() const {
-    const Environment& environment = room_->aws()->environment();
-    if (!config_.region.empty()) return "configuration";
-    if (environment("AWS_REGION") == region_) return "AWS_REGION";
-    if (environment("AWS_DEFAULT_REGION") == region_) return "AWS_DEFAULT_REGION";
-    return "metadata or profile";
   }
 
   // The credentials at the beginning of the chain and after each of its roles.

@@ -2,7 +2,7 @@
 // account, endpoint and permissions. Nothing is written to any far side.
 //
 // Room:   cold; its own process.
-// Limits: 15 seconds per backend; the backends are tried at the same time.
+// Limits: 40 seconds per backend, 25 of them for the region; the backends are tried at the same time.
 #pragma once
 
 #include <cstdint>

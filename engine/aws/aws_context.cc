@@ -29,10 +29,14 @@ std::string NameOf(const AwsIdentity& identity) {
   return "default";
 }
 
+std::string SessionOf(const AwsIdentity& identity) {
+  return identity.roles.empty() ? "" : identity.roles.back().session_name;
+}
+
 // An answer that is awaited in other threads; there is one even when nobody comes to give it.
 class RegionAnswer {
  public:
-  using Region = absl::StatusOr<std::string>;
+  using Region = absl::StatusOr<FoundRegion>;
 
   RegionAnswer() = default;
   ~RegionAnswer() {
@@ -80,7 +84,7 @@ class AwsContext::Impl : public std::enable_shared_from_this<Impl> {
     return states;
   }
 
-  absl::StatusOr<std::string> FindRegion(const std::string& profile, Time deadline) {
+  absl::StatusOr<FoundRegion> FindRegion(const std::string& profile, Time deadline) {
     std::shared_future<Region> region;
     {
       const MutexLock lock(&mutex_);
@@ -135,16 +139,28 @@ class AwsContext::Impl : public std::enable_shared_from_this<Impl> {
     return provider;
   }
 
-  // Metrics and log tell identities apart by name alone.
+  // Metrics and log tell identities apart by name alone: those that would share one get what they differ in behind
+  // it, as far as it may be told.
   std::string UniqueName(const AwsIdentity& identity) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const auto differs = [&](auto get) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+      return !get(identity).empty() &&
+             std::all_of(identities_.begin(), identities_.end(), [&](const Entry& entry) {
+               return NameOf(entry.identity) != NameOf(identity) ||
+                      get(entry.identity) != get(identity);
+             });
+    };
     const auto taken = [this](const std::string& name) ABSL_NO_THREAD_SAFETY_ANALYSIS {
       return std::any_of(identities_.begin(), identities_.end(),
                          [&](const Entry& entry) { return entry.provider->name() == name; });
     };
     const std::string name = NameOf(identity);
     std::string unique = name;
-    if (taken(unique) && !identity.region.empty()) {
-      unique = fmt::format("{} in {}", name, identity.region);
+    if (taken(unique)) {
+      if (differs([](const AwsIdentity& i) { return i.region; })) {
+        unique = fmt::format("{} in {}", name, identity.region);
+      } else if (differs(SessionOf)) {
+        unique = fmt::format("{} (session {})", name, SessionOf(identity));
+      }
     }
     for (int i = 2; taken(unique); ++i) unique = fmt::format("{} #{}", name, i);
     return unique;
@@ -157,6 +173,7 @@ class AwsContext::Impl : public std::enable_shared_from_this<Impl> {
     find.environment = options.environment;
     find.imds = imds;
     find.metadata = options.metadata;
+    find.of_daemon = options.of_daemon;
     const auto finder = finders_.emplace(finders_.end(), loop, std::move(find));
     finder->Find(deadline, [this, finder, profile, answer](const Region& region) {
       if (!region.ok()) {
@@ -218,10 +235,10 @@ std::shared_ptr<CredentialsProvider> AwsContext::Credentials(const AwsIdentity& 
   return impl_->Credentials(identity);
 }
 
-absl::StatusOr<std::string> AwsContext::FindRegion(const std::string& configured,
+absl::StatusOr<FoundRegion> AwsContext::FindRegion(const std::string& configured,
                                                    const std::string& profile, Time deadline) {
   if (configured.empty()) return impl_->FindRegion(profile, deadline);
-  if (IsAwsRegion(configured)) return configured;
+  if (IsAwsRegion(configured)) return FoundRegion{configured, "configuration"};
   return absl::InvalidArgumentError(fmt::format("\"{}\" is no AWS region", configured));
 }
 

@@ -36,12 +36,22 @@ struct AwsIdentity {
 
 // What the health page, the metrics and `check --live` say of an identity.
 struct AwsIdentityState {
-  std::string name;    // the role's ARN, `profile NAME`, or "default"
+  // The role's ARN, `profile NAME`, or "default"; behind it what tells it from another of the same name:
+  // " in REGION", " (session NAME)" or " #2".
+  std::string name;
   std::string source;  // of the present credentials; empty: there are none
   std::optional<std::chrono::system_clock::time_point> expiry;
   uint64_t renewals = 0;  // fetches that worked, the first included
   uint64_t failures = 0;  // that did not
   absl::Status error;     // of the last fetch; OK when it worked
+};
+
+// The region to talk to.
+struct FoundRegion {
+  std::string name;
+  // For people: "configuration", "AWS_REGION", "ECS metadata file", "ECS task metadata", "EC2 metadata",
+  // "AWS_DEFAULT_REGION" or "profile NAME".
+  std::string source;
 };
 
 // Who and where this process is, as far as metadata says; an empty member is not known.
@@ -57,6 +67,8 @@ class AwsContext {
     // Whether EC2 and ECS metadata may be asked for region, host name and instance. Says nothing of
     // credentials, as in the X-Ray daemon's local mode.
     bool metadata = true;
+    // Whether messages name the settings of the X-Ray daemon.
+    bool of_daemon = false;
     std::string user_agent;
   };
 
@@ -78,9 +90,10 @@ class AwsContext {
 
   // `configured`, AWS_REGION, then (where metadata may be asked) the ECS metadata file, ECS task metadata v4,
   // the EC2 instance identity document, and AWS_DEFAULT_REGION or the profile's region; without metadata only
-  // the latter. Blocks while metadata is asked, at most until `deadline`; the answer is kept.
+  // the latter. Blocks while metadata is asked, at most until `deadline`; the answer is kept. Metadata that is slow is
+  // given up to 20 s, unless AWS_DEFAULT_REGION or the profile has a region.
   // Errors: FailedPrecondition naming every place looked at and what it said; InvalidArgument.
-  absl::StatusOr<std::string> FindRegion(const std::string& configured, const std::string& profile,
+  absl::StatusOr<FoundRegion> FindRegion(const std::string& configured, const std::string& profile,
                                          Time deadline);
 
   // AWS_HOSTNAME and AWS_INSTANCE_ID, else what metadata says. `done` is called on the loop, once.

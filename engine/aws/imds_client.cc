@@ -56,13 +56,13 @@ class ImdsClient::Impl : public std::enable_shared_from_this<Impl> {
     setup_ = Setup(environment);
   }
 
-  void Get(std::string path, Time deadline, Done done) {
+  void Get(std::string path, Time deadline, Done done, Duration timeout) {
     if (!setup_.ok()) {
       Answer(std::move(done), setup_);
       return;
     }
     const auto question =
-        std::make_shared<Question>(Question{std::move(path), deadline, std::move(done)});
+        std::make_shared<Question>(Question{std::move(path), deadline, std::move(done), timeout});
     WithToken(question);
   }
 
@@ -75,6 +75,7 @@ class ImdsClient::Impl : public std::enable_shared_from_this<Impl> {
     std::string path;
     Time deadline;
     Done done;
+    Duration timeout;
     std::string token{};          // it was asked with
     bool token_refused = false;   // asked again because of that
     bool alone = false;           // version 1 is tried in place of a token that did not come
@@ -114,7 +115,7 @@ class ImdsClient::Impl : public std::enable_shared_from_this<Impl> {
     }
   }
 
-  // One for all who wait: whoever came first lends its deadline.
+  // One for all who wait: whoever came first lends its deadline and timeout.
   void FetchToken() {
     token_.clear();
     RetryingClient::Call call;
@@ -122,6 +123,7 @@ class ImdsClient::Impl : public std::enable_shared_from_this<Impl> {
     call.target = http_->url().path + "/latest/api/token";
     call.headers = {{"X-aws-ec2-metadata-token-ttl-seconds", std::to_string(kTokenLife.count())}};
     call.deadline = waiting_.front()->deadline;
+    call.timeout = waiting_.front()->timeout;
     // The time is better spent on a question without a token.
     call.retry_timeout = !version_1_allowed_;
     http_->Send(std::move(call), [this](const HttpResponse& response) { OnTokenAnswer(response); });
@@ -180,6 +182,7 @@ class ImdsClient::Impl : public std::enable_shared_from_this<Impl> {
     call.target = http_->url().path + question->path;
     if (!token_.empty()) call.headers = {{"X-aws-ec2-metadata-token", token_}};
     call.deadline = question->deadline;
+    call.timeout = question->timeout;
     if (question->alone) call.tries = 1;
     http_->Send(std::move(call), [this, question](HttpResponse response) {
       OnAnswer(question, std::move(response));
@@ -192,6 +195,8 @@ class ImdsClient::Impl : public std::enable_shared_from_this<Impl> {
       return;
     }
     const absl::Status status = CheckAnswer(response, kWho, http_->url());
+    // It is not the token alone that is slow: whoever asks again may wait for one.
+    if (question->alone && response.fault == "timeout") version_1_until_ = Time::min();
     if (status.ok()) {
       Answer(std::move(question->done), std::move(response.body));
     } else if (response.transport.ok() && response.status == 404) {
@@ -242,8 +247,8 @@ ImdsClient::ImdsClient(IoLoop* loop, const Environment& environment)
     : impl_(std::make_shared<Impl>(loop, environment)) {}
 ImdsClient::~ImdsClient() { impl_->Close(); }
 
-void ImdsClient::Get(std::string path, Time deadline, Done done) {
-  impl_->Get(std::move(path), deadline, std::move(done));
+void ImdsClient::Get(std::string path, Time deadline, Done done, Duration timeout) {
+  impl_->Get(std::move(path), deadline, std::move(done), timeout);
 }
 IoLoop* ImdsClient::loop() const { return impl_->loop(); }
 

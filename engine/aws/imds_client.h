@@ -11,7 +11,8 @@
 // Ownership: shared by those who ask. Callbacks of the last owner's questions are dropped with it.
 // Errors:    FailedPrecondition: switched off, a setting that is wrong, version 2 demanded but no token to be had;
 //            NotFound: the service does not know the path; Unavailable, DeadlineExceeded: no usable answer.
-// Limits:    two tries of 1 s for each HTTP call; 64 KiB of answer. No redirect is followed, no proxy used.
+// Limits:    two tries of `timeout` for each HTTP call, one for those that do without a token that did not arrive; 64 KiB
+//            of answer. No redirect is followed, no proxy used.
 #pragma once
 
 #include <functional>
@@ -35,7 +36,8 @@ class ImdsClient {
   ImdsClient& operator=(const ImdsClient&) = delete;
 
   // The text at `path`, "/latest/meta-data/hostname". `done` is called once, from the loop, never from inside Get.
-  void Get(std::string path, Time deadline, Done done);
+  // A token that many wait for is fetched with the first one's deadline and timeout.
+  void Get(std::string path, Time deadline, Done done, Duration timeout = std::chrono::seconds(1));
 
   [[nodiscard]] IoLoop* loop() const;
 

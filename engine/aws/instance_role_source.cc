@@ -15,6 +15,8 @@ namespace mobula {
 namespace {
 
 constexpr std::string_view kPath = "/latest/meta-data/iam/security-credentials/";
+// For each of the two questions of a fetch.
+constexpr Duration kTimeoutMax = std::chrono::seconds(5);
 
 // The first line of the list of roles; an instance has one.
 std::string FirstLine(std::string_view text) {
@@ -55,13 +57,14 @@ class InstanceRoleSource final : public CredentialsSource {
   void Fetch(Time deadline, Done done) override {
     imds_->Get(
         std::string(kPath), deadline,
-        [imds = imds_.get(), deadline, done = std::move(done)](
-            const absl::StatusOr<std::string>& roles) { OnRoles(imds, deadline, done, roles); });
+        [this, deadline, done = std::move(done)](const absl::StatusOr<std::string>& roles) {
+          OnRoles(deadline, done, roles);
+        },
+        timeout_);
   }
 
  private:
-  static void OnRoles(ImdsClient* imds, Time deadline, const Done& done,
-                      const absl::StatusOr<std::string>& roles) {
+  void OnRoles(Time deadline, const Done& done, const absl::StatusOr<std::string>& roles) {
     if (absl::IsNotFound(roles.status())) {
       Fail(done, absl::FailedPreconditionError(
                      "this EC2 instance has none: attach an instance profile, or "
@@ -74,19 +77,23 @@ class InstanceRoleSource final : public CredentialsSource {
                             : roles.status());
       return;
     }
-    imds->Get(std::string(kPath) + role, deadline,
-              [done, role](const absl::StatusOr<std::string>& answer) {
-                absl::StatusOr<Credentials> credentials =
-                    answer.ok() ? ReadAnswer(*answer, role) : answer.status();
-                if (credentials.ok()) {
-                  done(std::move(credentials));
-                } else {
-                  Fail(done, credentials.status());
-                }
-              });
+    imds_->Get(
+        std::string(kPath) + role, deadline,
+        [this, done, role](const absl::StatusOr<std::string>& answer) {
+          absl::StatusOr<Credentials> credentials =
+              answer.ok() ? ReadAnswer(*answer, role) : answer.status();
+          if (credentials.ok()) {
+            done(std::move(credentials));
+          } else {
+            Fail(done, credentials.status());
+          }
+        },
+        timeout_);
   }
 
-  static void Fail(const Done& done, const absl::Status& status) {
+  void Fail(const Done& done, const absl::Status& status) {
+    // A slow service is given more time by the next fetch.
+    if (absl::IsDeadlineExceeded(status)) timeout_ = std::min(timeout_ * 2, kTimeoutMax);
     // Between the two questions the role was detached.
     const bool gone = absl::IsNotFound(status);
     done(OfSource("instance role",
@@ -94,6 +101,7 @@ class InstanceRoleSource final : public CredentialsSource {
   }
 
   const std::shared_ptr<ImdsClient> imds_;
+  Duration timeout_ = std::chrono::seconds(1);
 };
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <optional>
 #include <utility>
 
@@ -24,10 +25,18 @@ constexpr std::string_view kEcsEnable = "ECS_ENABLE_CONTAINER_METADATA";
 constexpr std::string_view kEcsFile = "ECS_CONTAINER_METADATA_FILE";
 constexpr std::string_view kEcsUri = "ECS_CONTAINER_METADATA_URI_V4";
 
-absl::StatusOr<std::string> Checked(std::string_view region, std::string_view where) {
-  if (IsAwsRegion(region)) return std::string(region);
-  return absl::InvalidArgumentError(fmt::format("{}: \"{}\" is no AWS region", where, region));
-}
+constexpr std::string_view kEcsMetadata = "ECS task metadata";
+constexpr std::string_view kEc2Metadata = "EC2 metadata";
+// Of each HTTP call of a round: the token's, and the document's.
+constexpr Duration kEc2Rounds[] = {std::chrono::seconds(1), std::chrono::seconds(2),
+                                   std::chrono::seconds(7)};
+constexpr Duration kEc2Max = std::chrono::seconds(20);
+
+// What somebody set, and where.
+struct Setting {
+  std::string region;
+  std::string source;
+};
 
 // "arn:aws:ecs:eu-west-1:123456789012:task/…"
 absl::StatusOr<std::string> RegionOfArn(std::string_view arn) {
@@ -91,11 +100,11 @@ class RegionFinder::Impl : public std::enable_shared_from_this<Impl> {
  private:
   void Begin() {
     if (!options_.configured.empty()) {
-      Finish(Checked(options_.configured, "region"));
+      FinishWithSetting(options_.configured, "configuration");
       return;
     }
     if (const auto region = options_.environment("AWS_REGION")) {
-      Finish(Checked(*region, "AWS_REGION"));
+      FinishWithSetting(*region, "AWS_REGION");
       return;
     }
     Note("the configuration", "not set");
@@ -106,12 +115,12 @@ class RegionFinder::Impl : public std::enable_shared_from_this<Impl> {
     }
     const absl::StatusOr<std::string> region = ReadEcsFile();
     if (region.ok()) {
-      Finish(region);
+      FinishWithMetadata(*region, "ECS metadata file");
       return;
     }
     Note("the ECS metadata file", region.status().message());
     if (const absl::Status status = AskEcs(); !status.ok()) {
-      Note("ECS task metadata", status.message());
+      Note(kEcsMetadata, status.message());
       AskEc2();
     }
   }
@@ -147,59 +156,101 @@ class RegionFinder::Impl : public std::enable_shared_from_this<Impl> {
     const absl::Status status = CheckAnswer(response, "the metadata service", ecs_->url());
     const absl::StatusOr<std::string> region = status.ok() ? RegionOfTask(response.body) : status;
     if (region.ok()) {
-      Finish(region);
+      FinishWithMetadata(*region, kEcsMetadata);
       return;
     }
-    Note("ECS task metadata", region.status().message());
+    Note(kEcsMetadata, region.status().message());
     AskEc2();
   }
 
   void AskEc2() {
-    options_.imds->Get("/latest/dynamic/instance-identity/document", deadline_,
-                       [self = weak_from_this()](const absl::StatusOr<std::string>& document) {
-                         if (const auto impl = self.lock()) impl->OnEc2Answer(document);
-                       });
+    ec2_deadline_ = std::min(deadline_, std::chrono::steady_clock::now() + kEc2Max);
+    AskEc2Within(0);
   }
 
-  void OnEc2Answer(const absl::StatusOr<std::string>& document) {
+  void AskEc2Within(size_t round) {
+    options_.imds->Get(
+        "/latest/dynamic/instance-identity/document", ec2_deadline_,
+        [self = weak_from_this(), round](const absl::StatusOr<std::string>& document) {
+          if (const auto impl = self.lock()) impl->OnEc2Answer(document, round);
+        },
+        kEc2Rounds[round]);
+  }
+
+  void OnEc2Answer(const absl::StatusOr<std::string>& document, size_t round) {
+    if (absl::IsDeadlineExceeded(document.status()) && round + 1 < std::size(kEc2Rounds) &&
+        std::chrono::steady_clock::now() < ec2_deadline_ && !FindInSettings()) {
+      AskEc2Within(round + 1);
+      return;
+    }
     const absl::StatusOr<std::string> region =
         document.ok() ? RegionOfInstance(*document) : document.status();
     if (region.ok()) {
-      Finish(region);
+      FinishWithMetadata(*region, kEc2Metadata);
       return;
     }
-    Note("EC2 metadata", region.status().message());
+    Note(kEc2Metadata, region.status().message());
     LookAtSettings();
   }
 
+  // AWS_DEFAULT_REGION or the profile's; nothing when neither has one.
+  std::optional<Setting> FindInSettings() const {
+    if (auto region = options_.environment("AWS_DEFAULT_REGION")) {
+      return Setting{*std::move(region), "AWS_DEFAULT_REGION"};
+    }
+    const absl::StatusOr<SharedProfile> profile = LoadProfile();
+    if (!profile.ok() || profile->Get("region").empty()) return std::nullopt;
+    return Setting{profile->Get("region"), fmt::format("profile {}", ProfileName())};
+  }
+
+  [[nodiscard]] std::string ProfileName() const {
+    return SharedProfile::FindName(options_.profile, options_.environment);
+  }
+  [[nodiscard]] absl::StatusOr<SharedProfile> LoadProfile() const {
+    return SharedProfile::Load(SharedProfile::FindPaths(options_.environment), ProfileName());
+  }
+
   void LookAtSettings() {
-    if (const auto region = options_.environment("AWS_DEFAULT_REGION")) {
-      Finish(Checked(*region, "AWS_DEFAULT_REGION"));
+    if (const std::optional<Setting> setting = FindInSettings()) {
+      FinishWithSetting(setting->region, setting->source);
       return;
     }
     Note("AWS_DEFAULT_REGION", "not set");
-    const std::string name = SharedProfile::FindName(options_.profile, options_.environment);
-    const std::string where = fmt::format("profile \"{}\"", name);
-    const absl::StatusOr<SharedProfile> profile =
-        SharedProfile::Load(SharedProfile::FindPaths(options_.environment), name);
-    if (profile.ok() && !profile->Get("region").empty()) {
-      Finish(Checked(profile->Get("region"), fmt::format("region of {}", where)));
-      return;
-    }
-    Note(where, profile.ok() ? absl::string_view("has no region") : profile.status().message());
+    const absl::StatusOr<SharedProfile> profile = LoadProfile();
+    Note(fmt::format("profile \"{}\"", ProfileName()),
+         profile.ok() ? absl::string_view("has no region") : profile.status().message());
     Finish(absl::FailedPreconditionError(
         fmt::format("Cannot fetch region variable from config file, environment variables, ecs "
-                    "metadata, or ec2 "
-                    "metadata. Use local-mode to use the local config region. Looked at: {}",
-                    notes_)));
+                    "metadata, or ec2 metadata. {} Looked at: {}",
+                    Help(), notes_)));
+  }
+
+  [[nodiscard]] std::string_view Help() const {
+    if (options_.of_daemon) return "Use local-mode to use the local config region.";
+    return options_.metadata ? "Set `region` of the backend, or AWS_REGION."
+                             : "Set `region` of the backend, or AWS_REGION; metadata is not asked "
+                               "because of aws.metadata: off.";
   }
 
   void Note(std::string_view place, absl::string_view said) {
     notes_ += fmt::format("{}{} ({})", notes_.empty() ? "" : "; ", place, std::string(said));
   }
 
+  // For what somebody set: it must be a region.
+  void FinishWithSetting(const std::string& region, const std::string& source) {
+    if (IsAwsRegion(region)) {
+      Finish(FoundRegion{region, source});
+    } else {
+      Finish(
+          absl::InvalidArgumentError(fmt::format("{}: \"{}\" is no AWS region", source, region)));
+    }
+  }
+  void FinishWithMetadata(const std::string& region, std::string_view source) {
+    Finish(FoundRegion{region, std::string(source)});
+  }
+
   // Always the last thing a function does: the callback may destroy this.
-  void Finish(const absl::StatusOr<std::string>& region) {
+  void Finish(const absl::StatusOr<FoundRegion>& region) {
     const Done done = std::exchange(done_, nullptr);
     done(region);
   }
@@ -207,6 +258,7 @@ class RegionFinder::Impl : public std::enable_shared_from_this<Impl> {
   IoLoop* const loop_;
   const Options options_;
   Time deadline_ = kTimeNever;
+  Time ec2_deadline_ = kTimeNever;
   Done done_;
   std::string notes_;  // what each place said
   std::unique_ptr<RetryingClient> ecs_;

@@ -50,7 +50,8 @@ AwsIdentity IdentityOf(const XrayBackendConfig& config, const std::string& regio
 absl::StatusOr<XrayService> FindXrayService(const XrayBackendConfig& config, AwsContext* aws,
                                             Time deadline) {
   XrayService service;
-  ASSIGN_OR_RETURN(service.region, aws->FindRegion(config.region, config.profile, deadline));
+  ASSIGN_OR_RETURN(FoundRegion region, aws->FindRegion(config.region, config.profile, deadline));
+  service.region = std::move(region.name);
   ASSIGN_OR_RETURN(service.http, ResolveService("xray", service.region,
                                                 XrayEndpointSettings(config), aws->environment()));
   service.credentials = aws->Credentials(IdentityOf(config, service.region));

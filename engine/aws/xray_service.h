@@ -21,6 +21,9 @@ struct XrayService {
   std::shared_ptr<CredentialsProvider> credentials;
 };
 
+// For that look-up: slow metadata is waited for this long and longer, since meanwhile receivers hold what comes.
+inline constexpr Duration kFindRegionMax = std::chrono::seconds(25);
+
 // Looks the region up, which may take until `deadline`, and begins to fetch the credentials. Not to be called
 // on the context's loop.
 absl::StatusOr<XrayService> FindXrayService(const XrayBackendConfig& config, AwsContext* aws,

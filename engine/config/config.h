@@ -60,7 +60,7 @@ struct TlsConfig {
 };
 
 struct XrayBackendConfig {
-  std::string region;              // empty: AWS_REGION, AWS_DEFAULT_REGION, profile
+  std::string region;              // empty: AWS_REGION, metadata, AWS_DEFAULT_REGION, profile
   std::string endpoint;            // empty: https://xray.<region>.<suffix of the partition>
   std::string profile;             // empty: AWS_PROFILE, else "default"
   std::vector<AwsRole> via;        // roles assumed, in this order, before `role`
@@ -164,6 +164,8 @@ struct Config {
   AwsConfig aws;
   LogConfig log;
   ShutdownConfig shutdown;
+  // Whether it is the X-Ray daemon's settings: messages then name those.
+  bool of_daemon = false;
   // What is allowed but hardly meant, one line each, in the form of an error of LoadConfig.
   std::vector<std::string> warnings;
 };

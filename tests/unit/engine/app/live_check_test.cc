@@ -235,6 +235,10 @@ TEST_F(LiveCheckTest, SaysWhereTheRegionCameFrom) {
   xray_config_.region.clear();
   environment_["AWS_REGION"] = "eu-central-1";
   EXPECT_EQ(Find(Run(), "region").source, "AWS_REGION");
+  config_.backends.clear();
+  environment_.erase("AWS_REGION");
+  environment_["AWS_DEFAULT_REGION"] = "eu-central-1";
+  EXPECT_EQ(Find(Run(), "region").source, "AWS_DEFAULT_REGION");
 }
 
 TEST_F(LiveCheckTest, TellsNameConnectionAndTlsApart) {

@@ -166,11 +166,18 @@ TEST_F(AwsContextTest, EqualNamesAreToldApart) {
   aws().Credentials(Tenant("a", "1"));
   aws().Credentials(Tenant("a", "2"));
   aws().Credentials(Tenant("a", "3"));
+  AwsIdentity other = Tenant("a", "4");
+  other.region = "us-west-2";
+  aws().Credentials(other);
+  other.roles.back().session_name = "shop";
+  aws().Credentials(other);
   std::vector<std::string> names;
   for (const AwsIdentityState& state : aws().identities()) names.push_back(state.name);
-  EXPECT_THAT(names, ::testing::ElementsAre("profile none", "default", "arn:aws:iam::2:role/a",
-                                            "arn:aws:iam::2:role/a in eu-west-1",
-                                            "arn:aws:iam::2:role/a #2"));
+  EXPECT_THAT(names,
+              ::testing::ElementsAre("profile none", "default", "arn:aws:iam::2:role/a",
+                                     "arn:aws:iam::2:role/a #2", "arn:aws:iam::2:role/a #3",
+                                     "default in us-west-2", "arn:aws:iam::2:role/a in us-west-2",
+                                     "arn:aws:iam::2:role/a (session shop)"));
 }
 
 TEST_F(AwsContextTest, WithoutAnyTheLogSaysNoCredentials) {
@@ -200,7 +207,7 @@ TEST_F(AwsContextTest, FindsTheRegionOnce) {
     threads.emplace_back([this] {
       const auto region = aws().FindRegion("", "", Limit());
       EXPECT_TRUE(region.ok()) << region.status();
-      EXPECT_EQ(region.value_or(""), "ap-south-1");
+      EXPECT_EQ(region.value_or(FoundRegion()).name, "ap-south-1");
     });
   }
   for (std::thread& thread : threads) thread.join();
@@ -209,7 +216,7 @@ TEST_F(AwsContextTest, FindsTheRegionOnce) {
     documents += line.find("identity/document") != std::string::npos ? 1 : 0;
   }
   EXPECT_EQ(documents, 1);
-  EXPECT_EQ(*aws().FindRegion("eu-north-1", "", Limit()), "eu-north-1");
+  EXPECT_EQ(aws().FindRegion("eu-north-1", "", Limit())->source, "configuration");
   EXPECT_TRUE(absl::IsInvalidArgument(aws().FindRegion("no region", "", Limit()).status()));
 }
 
@@ -218,7 +225,7 @@ TEST_F(AwsContextTest, ARegionThatIsNowhereIsLookedForAgain) {
   const absl::Status status = aws().FindRegion("", "", Limit()).status();
   EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
   home_.Write(".aws/config", "[default]\nregion = eu-west-3\n");
-  EXPECT_EQ(*aws().FindRegion("", "", Limit()), "eu-west-3");
+  EXPECT_EQ(aws().FindRegion("", "", Limit())->name, "eu-west-3");
   EXPECT_TRUE(metadata_.requests().empty());
 }
 

@@ -3,6 +3,8 @@
 
 #include <gmock/gmock.h>
 
+#include <thread>
+
 #include "engine/aws/instance_role_source.h"
 #include "tests/unit/engine/aws/source_fixture.h"
 
@@ -262,6 +264,17 @@ TEST_F(ImdsClientTest, NobodyIsCalledAfterItsEnd) {
   loop_.RunUntil(In(milliseconds(20)));
 }
 
+TEST_F(ImdsClientTest, WhereEverythingIsSlowATokenIsAskedForAgain) {
+  instance_.put_hangs = true;
+  instance_.texts["/latest/meta-data/hostname"] = {.hang = true};
+  instance_.version_1 = true;
+  EXPECT_TRUE(absl::IsDeadlineExceeded(Get().status()));
+  instance_.put_hangs = false;
+  instance_.texts["/latest/meta-data/hostname"] = {200, "ip-10-0-0-7"};
+  EXPECT_EQ(*Get(), "ip-10-0-0-7");
+  EXPECT_EQ(server_->requests().back().Header(kToken), "token-1");
+}
+
 // --- The instance's role -------------------------------------------------------------------------------
 
 constexpr char kRoles[] = "/latest/meta-data/iam/security-credentials/";
@@ -292,6 +305,22 @@ TEST_F(InstanceRoleSourceTest, ReadsTheRole) {
             (std::vector<std::string>{kTokenLine, "GET " + std::string(kRoles) + " HTTP/1.1",
                                       "GET " + std::string(kRoles) + "node-role HTTP/1.1"}));
   for (size_t i = 1; i < 3; ++i) EXPECT_EQ(server_->requests()[i].Header(kToken), "token-1");
+}
+
+TEST_F(InstanceRoleSourceTest, ASlowServiceIsGivenMoreTimeTheNextTime) {
+  Give(R"({"Code": "Success", "AccessKeyId": "A", "SecretAccessKey": "s", "Token": "t"})");
+  bool token = false;
+  server_.emplace([&](const PeerRequest& request) {
+    if (std::exchange(token, true)) std::this_thread::sleep_for(milliseconds(1300));
+    return instance_(request);
+  });
+  home_.variables[kEndpoint] = server_->url();
+  Open();
+  const auto source = MakeInstanceRoleSource(imds_);
+  EXPECT_TRUE(absl::IsDeadlineExceeded(Fetch(source.get()).status()));
+  absl::StatusOr<Credentials> got = Fetch(source.get());
+  if (!got.ok()) got = Fetch(source.get());  // the first questions were still being answered
+  EXPECT_TRUE(got.ok()) << got.status();
 }
 
 TEST_F(InstanceRoleSourceTest, Errors) {

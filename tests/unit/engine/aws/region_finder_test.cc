@@ -3,6 +3,8 @@
 
 #include <gmock/gmock.h>
 
+#include <thread>
+
 #include "tests/unit/engine/aws/source_fixture.h"
 
 namespace mobula {
@@ -24,15 +26,20 @@ class RegionFinderTest : public testing::SourceFixture {
  protected:
   RegionFinderTest() { home_.variables["AWS_EC2_METADATA_DISABLED"] = "true"; }
 
-  absl::StatusOr<std::string> Find(Duration budget = seconds(10)) {
+  absl::StatusOr<FoundRegion> Find(Duration budget = seconds(10)) {
     const auto imds = std::make_shared<ImdsClient>(&loop_, home_.environment());
-    RegionFinder finder(&loop_, {configured_, profile_, home_.environment(), imds, metadata_});
-    return Await<std::string>(
+    RegionFinder finder(&loop_,
+                        {configured_, profile_, home_.environment(), imds, metadata_, of_daemon_});
+    return Await<FoundRegion>(
         [&](RegionFinder::Done done) { finder.Find(In(budget), std::move(done)); });
   }
   std::string Says() {
     const auto region = Find();
-    return region.ok() ? *region : Text(region.status());
+    return region.ok() ? region->name : Text(region.status());
+  }
+  std::string Source() {
+    const auto region = Find();
+    return region.ok() ? region->source : Text(region.status());
   }
 
   // EC2 metadata of version 2.
@@ -61,6 +68,7 @@ class RegionFinderTest : public testing::SourceFixture {
   std::string configured_;
   std::string profile_;
   bool metadata_ = true;
+  bool of_daemon_ = false;
   std::optional<AnsweringServer> ec2_;
   std::optional<AnsweringServer> ecs_;
 };
@@ -68,20 +76,28 @@ class RegionFinderTest : public testing::SourceFixture {
 TEST_F(RegionFinderTest, TheFirstPlaceThatAnswersWins) {
   home_.Write(".aws/config", "[default]\nregion = eu-north-1\n[profile p]\nregion=ap-south-1\n");
   EXPECT_EQ(Says(), "eu-north-1");
+  EXPECT_EQ(Source(), "profile default");
   profile_ = "p";
   EXPECT_EQ(Says(), "ap-south-1");
+  EXPECT_EQ(Source(), "profile p");
   home_.variables["AWS_DEFAULT_REGION"] = "us-east-2";
   EXPECT_EQ(Says(), "us-east-2");
+  EXPECT_EQ(Source(), "AWS_DEFAULT_REGION");
   ServeEc2(R"({"region": "eu-west-3", "instanceId": "i-1"})");
   EXPECT_EQ(Says(), "eu-west-3");
+  EXPECT_EQ(Source(), "EC2 metadata");
   ServeEcs({200, kTask});
   EXPECT_EQ(Says(), "eu-west-2");
+  EXPECT_EQ(Source(), "ECS task metadata");
   WriteEcsFile(R"({"TaskARN": "arn:aws-cn:ecs:cn-north-1:1:task/x"})");
   EXPECT_EQ(Says(), "cn-north-1");
+  EXPECT_EQ(Source(), "ECS metadata file");
   home_.variables["AWS_REGION"] = "us-west-2";
   EXPECT_EQ(Says(), "us-west-2");
+  EXPECT_EQ(Source(), "AWS_REGION");
   configured_ = "eu-west-1";
   EXPECT_EQ(Says(), "eu-west-1");
+  EXPECT_EQ(Source(), "configuration");
 }
 
 TEST_F(RegionFinderTest, WithoutMetadataNobodyIsAsked) {
@@ -108,8 +124,8 @@ TEST_F(RegionFinderTest, NowhereIsAnErrorWithEveryPlaceInIt) {
   const std::string says = Says();
   EXPECT_THAT(says,
               StartsWith("Cannot fetch region variable from config file, environment variables, "
-                         "ecs metadata, or ec2 metadata. Use local-mode to use the local config "
-                         "region."));
+                         "ecs metadata, or ec2 metadata. Set `region` of the backend, or "
+                         "AWS_REGION. Looked at: "));
   for (const char* place :
        {"the configuration (not set)", "AWS_REGION (not set)",
         "ECS_ENABLE_CONTAINER_METADATA is not true", "ECS_CONTAINER_METADATA_URI_V4 is not set",
@@ -120,6 +136,32 @@ TEST_F(RegionFinderTest, NowhereIsAnErrorWithEveryPlaceInIt) {
   EXPECT_EQ(Find().status().code(), absl::StatusCode::kFailedPrecondition);
   metadata_ = false;
   EXPECT_THAT(Says(), StartsWith("Cannot fetch region variable"));
+  EXPECT_THAT(Says(), HasSubstr("aws.metadata: off"));
+  EXPECT_THAT(Says(), Not(HasSubstr("local-mode")));
+  of_daemon_ = true;
+  EXPECT_THAT(Says(), HasSubstr("ec2 metadata. Use local-mode to use the local config region. "));
+}
+
+TEST_F(RegionFinderTest, SlowMetadataIsGivenTime) {
+  ec2_.emplace([](const PeerRequest& request) {
+    std::this_thread::sleep_for(milliseconds(1200));
+    return Answer{200, request.line.starts_with("PUT ") ? "token" : R"({"region": "eu-west-3"})"};
+  });
+  home_.variables["AWS_EC2_METADATA_DISABLED"] = "";
+  home_.variables["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = ec2_->url();
+  EXPECT_EQ(Find(seconds(20)).value_or(FoundRegion()).name, "eu-west-3");
+  EXPECT_EQ(ec2_->requests().back().Header("X-aws-ec2-metadata-token"), "token");
+}
+
+TEST_F(RegionFinderTest, MetadataThatHangsIsAskedAgainUntilTheDeadline) {
+  ec2_.emplace([](const PeerRequest&) { return Answer{.hang = true}; });
+  home_.variables["AWS_EC2_METADATA_DISABLED"] = "";
+  home_.variables["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = ec2_->url();
+  const Time begin = std::chrono::steady_clock::now();
+  EXPECT_TRUE(absl::IsFailedPrecondition(Find(seconds(3)).status()));
+  EXPECT_GT(std::chrono::steady_clock::now() - begin, milliseconds(2900));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, milliseconds(6000));
+  EXPECT_GE(ec2_->requests().size(), 3U);
 }
 
 TEST_F(RegionFinderTest, MalformedTaskMetadataIsPassedOverAndTold) {
@@ -175,7 +217,7 @@ TEST_F(RegionFinderTest, MetadataThatHangsCostsAboutASecondEach) {
   EXPECT_EQ(Says(), "us-east-2");
   EXPECT_LT(std::chrono::steady_clock::now() - begin, milliseconds(4500));
   const Time second = std::chrono::steady_clock::now();
-  EXPECT_EQ(*Find(milliseconds(200)), "us-east-2");
+  EXPECT_EQ(Find(milliseconds(200))->name, "us-east-2");
   EXPECT_LT(std::chrono::steady_clock::now() - second, milliseconds(1500));
 }
 
