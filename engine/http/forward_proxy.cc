@@ -42,13 +42,6 @@ std::optional<Address> ParseAddress(const std::string& text) {
   return address;
 }
 
-bool IsLoopback(const Address& address) {
-  if (address.v4) return address.bytes[12] == 127;
-  Address loopback;
-  loopback.bytes[15] = 1;
-  return address == loopback;
-}
-
 bool SameBits(const Address& a, const Address& b, size_t bits) {
   const size_t whole = bits / 8;
   if (std::memcmp(a.bytes.data(), b.bytes.data(), whole) != 0) return false;
@@ -195,10 +188,8 @@ absl::StatusOr<std::optional<HttpForwardProxy>> FindForwardProxy(const std::stri
   }
   if (!found) return std::nullopt;
 
-  if (configured.empty()) {
-    const std::optional<Address> address = ParseAddress(target.host);
-    if (target.host == "localhost" || (address && IsLoopback(*address))) return std::nullopt;
-    if (found->value.find("://") == std::string::npos) found->value.insert(0, "http://");
+  if (configured.empty() && found->value.find("://") == std::string::npos) {
+    found->value.insert(0, "http://");
   }
   const auto no_proxy = FindVariable(environment, {"NO_PROXY", "no_proxy"});
   if (no_proxy && IsExcepted(no_proxy->value, target)) return std::nullopt;

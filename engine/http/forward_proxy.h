@@ -25,8 +25,7 @@ namespace mobula {
 // NO_PROXY or no_proxy excepts targets from either, in a list with commas: "*"; a host or a domain, which stands
 // for all names below it too (".domain" and "*.domain": for those only); an address; a network as
 // "10.0.0.0/8"; each of them but the network and the "*" with ":port" where only that port is meant. Names are
-// not resolved. localhost and loopback addresses never go through the proxy of a variable, but do go through a
-// configured one.
+// not resolved. Nothing else is excepted, loopback neither: the X-Ray daemon's rule.
 absl::StatusOr<std::optional<HttpForwardProxy>> FindForwardProxy(
     const std::string& configured, const HttpUrl& target,
     const std::function<std::optional<std::string>(std::string_view)>& environment);

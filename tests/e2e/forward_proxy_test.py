@@ -111,6 +111,13 @@ def test_plain_calls_ask_the_proxy_for_the_whole_url(tmp_path, proxy):
         m.stop()
 
 
+def test_the_variable_counts_too(tmp_path, proxy):
+    with far_side() as xray, agent(tmp_path, xray, {"HTTPS_PROXY": proxy.url}) as m:
+        deliver(m, xray)
+        assert f"POST {xray.url}/TraceSegments HTTP/1.1" in proxy.asked
+        m.stop()
+
+
 def test_tls_goes_through_a_tunnel(tmp_path, proxy, tls_files):
     with far_side(tls_files) as xray, agent(tmp_path, xray, http_proxy=proxy.url, tls={"ca": tls_files[0]}) as m:
         deliver(m, xray)
