@@ -11,8 +11,8 @@ import re
 import sys
 
 # Folder -> the folders it may include, beside itself. In the order of the layers.
-SERVICES = ["engine/metrics", "engine/memory", "engine/segment", "engine/batch", "engine/queue", "engine/filter",
-            "engine/config", "engine/http", "engine/aws"]
+SERVICES = ["engine/metrics", "engine/memory", "engine/segment", "engine/batch", "engine/queue", "engine/spool",
+            "engine/filter", "engine/config", "engine/http", "engine/aws"]
 BASE = ["engine/base"]
 LAYERS = {
     "engine/base": [],
@@ -21,6 +21,7 @@ LAYERS = {
     "engine/segment": BASE,
     "engine/batch": BASE + ["engine/memory", "engine/segment"],
     "engine/queue": BASE + ["engine/metrics", "engine/batch"],
+    "engine/spool": BASE + ["engine/metrics", "engine/memory", "engine/segment", "engine/batch"],
     "engine/filter": BASE + ["engine/segment"],
     "engine/config": BASE + ["engine/segment", "engine/filter"],
     "engine/http": BASE,
@@ -50,7 +51,7 @@ DOORS = {
     "pugixml": ["engine/aws"],
     "prometheus/": ["engine/app"],
     "zlib.h": ["backends/file", "engine/app"],
-    "zstd.h": ["backends/file", "engine/app"],
+    "zstd.h": ["backends/file", "engine/spool", "engine/app"],
     "curl/": [],
     "dlfcn.h": [],
 }
