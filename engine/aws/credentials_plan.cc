@@ -49,19 +49,24 @@ class ProfilePlanner {
   ProfilePlanner(const Environment& environment, SharedProfile::Paths paths)
       : environment_(environment), paths_(std::move(paths)) {}
 
+  // Where was looked, and what was not understood there.
   std::string files() const {
     const auto name = [](const std::string& path, const char* standard) {
       return path.empty() ? standard : path.c_str();
     };
-    return fmt::format("{} or {}", name(paths_.credentials, "~/.aws/credentials"),
-                       name(paths_.config, "~/.aws/config"));
+    return fmt::format("{} or {}{}", name(paths_.credentials, "~/.aws/credentials"),
+                       name(paths_.config, "~/.aws/config"),
+                       odd_line_.empty()
+                           ? ""
+                           : fmt::format(" ({} is neither a [section] nor a setting)", odd_line_));
   }
 
-  // Whether the profile says anything of credentials; fails for one that is not there, if it has to be.
-  absl::StatusOr<bool> HasCredentials(const std::string& name, bool required) const {
+  // Whether the profile says anything of credentials; fails for one that is not there, if it has to be because
+  // `named_by` says its name.
+  absl::StatusOr<bool> HasCredentials(const std::string& name, const std::string& named_by) {
     absl::StatusOr<SharedProfile> found = Load(name);
     if (!found.ok()) return found.status();
-    if (!found->exists() && required) return Missing(name);
+    if (!found->exists() && !named_by.empty()) return Missing(name, named_by);
     constexpr std::array<std::string_view, 9> kKeys = {
         "aws_access_key_id",       "aws_secret_access_key", "role_arn",
         "source_profile",          "credential_source",     "credential_process",
@@ -71,7 +76,7 @@ class ProfilePlanner {
   }
 
   // REQUIRES: of a plan from an empty list of visited ones.
-  absl::StatusOr<CredentialsPlan> Plan(const std::string& name) {
+  absl::StatusOr<CredentialsPlan> Plan(const std::string& name, const std::string& named_by) {
     for (const std::string& visited : visited_) {
       if (visited == name) return Circle(name);
     }
@@ -79,7 +84,7 @@ class ProfilePlanner {
       return Error(name, "too many profiles refer to each other");
     visited_.push_back(name);
     ASSIGN_OR_RETURN(const SharedProfile profile, Load(name));
-    if (!profile.exists()) return Missing(name);
+    if (!profile.exists()) return Missing(name, named_by);
     RETURN_IF_ERROR(CheckSources(name, profile));
 
     CredentialsPlan plan;
@@ -87,7 +92,8 @@ class ProfilePlanner {
     const std::string credential_source = profile.Get("credential_source");
     const bool role = !profile.Get("role_arn").empty();
     if (!source_profile.empty() && source_profile != name) {
-      ASSIGN_OR_RETURN(plan, Plan(source_profile));
+      ASSIGN_OR_RETURN(plan,
+                       Plan(source_profile, fmt::format("source_profile of profile \"{}\"", name)));
     } else if (!credential_source.empty()) {
       ASSIGN_OR_RETURN(plan, PlanCredentialSource(name, credential_source));
     } else {
@@ -106,8 +112,9 @@ class ProfilePlanner {
     return absl::FailedPreconditionError(fmt::format("profile \"{}\": {}", name, what));
   }
 
-  absl::Status Missing(const std::string& name) const {
-    return Error(name, fmt::format("there is no such profile in {}", files()));
+  absl::Status Missing(const std::string& name, const std::string& named_by) const {
+    return Error(name,
+                 fmt::format("there is no such profile in {}; {} names it", files(), named_by));
   }
 
   absl::Status Circle(const std::string& name) const {
@@ -117,9 +124,10 @@ class ProfilePlanner {
                  fmt::format("source_profile leads in a circle: {}\"{}\"", path, name));
   }
 
-  absl::StatusOr<SharedProfile> Load(const std::string& name) const {
+  absl::StatusOr<SharedProfile> Load(const std::string& name) {
     absl::StatusOr<SharedProfile> found = SharedProfile::Load(paths_, name);
     if (!found.ok()) return Error(name, std::string(found.status().message()));
+    odd_line_ = found->odd_line();
     return found;
   }
 
@@ -269,7 +277,17 @@ class ProfilePlanner {
   const Environment& environment_;
   const SharedProfile::Paths paths_;
   std::vector<std::string> visited_;
+  std::string odd_line_;
 };
+
+// Who chose the profile that is looked for; empty: nobody, it has the usual name.
+std::string WhoNames(const std::string& profile, const Environment& environment) {
+  if (!profile.empty()) return "`profile` of the configuration";
+  for (const char* const name : {"AWS_PROFILE", "AWS_DEFAULT_PROFILE"}) {
+    if (environment(name)) return name;
+  }
+  return "";
+}
 
 absl::StatusOr<CredentialsPlan> PlanWebIdentity(std::string token_file,
                                                 const Environment& environment) {
@@ -324,12 +342,11 @@ absl::StatusOr<CredentialsPlan> PlanCredentials(const std::string& profile,
   }
   ProfilePlanner planner(environment, SharedProfile::FindPaths(environment));
   const std::string name = SharedProfile::FindName(profile, environment);
-  const bool named =
-      !profile.empty() || environment("AWS_PROFILE") || environment("AWS_DEFAULT_PROFILE");
-  ASSIGN_OR_RETURN(const bool has_credentials, planner.HasCredentials(name, named));
+  const std::string named_by = WhoNames(profile, environment);
+  ASSIGN_OR_RETURN(const bool has_credentials, planner.HasCredentials(name, named_by));
   // A profile that the configuration names must be enough; a variable may name one for its region only.
   if (has_credentials || !profile.empty()) {
-    ASSIGN_OR_RETURN(CredentialsPlan plan, planner.Plan(name));
+    ASSIGN_OR_RETURN(CredentialsPlan plan, planner.Plan(name, named_by));
     plan.asked_profile = name;
     return plan;
   }

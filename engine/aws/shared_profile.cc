@@ -1,4 +1,4 @@
-// Tested by tests/unit/engine/aws/credentials_test.cc.
+// Tested by tests/unit/engine/aws/shared_profile_test.cc and tests/fuzz/profile_fuzz.cc.
 #include "engine/aws/shared_profile.h"
 
 #include <fmt/format.h>
@@ -62,10 +62,10 @@ std::string SharedProfile::FindName(const std::string& configured, const Environ
 absl::StatusOr<SharedProfile> SharedProfile::Load(const Paths& paths, const std::string& name) {
   SharedProfile profile;
   ASSIGN_OR_RETURN(const std::string credentials, ReadFile(paths.credentials));
-  profile.Parse(credentials, name, name);
+  profile.Parse(credentials, paths.credentials, name, name);
   ASSIGN_OR_RETURN(const std::string config, ReadFile(paths.config));
   const std::string section = "profile " + name;
-  profile.Parse(config, section, name == "default" ? name : section);
+  profile.Parse(config, paths.config, section, name == "default" ? name : section);
   return profile;
 }
 
@@ -74,21 +74,27 @@ absl::StatusOr<SharedProfile> SharedProfile::LoadSsoSession(const Paths& paths,
   SharedProfile session;
   ASSIGN_OR_RETURN(const std::string config, ReadFile(paths.config));
   const std::string section = "sso-session " + name;
-  session.Parse(config, section, section);
+  session.Parse(config, paths.config, section, section);
   return session;
 }
 
-void SharedProfile::Parse(std::string_view text, std::string_view section,
+void SharedProfile::Parse(std::string_view text, const std::string& path, std::string_view section,
                           std::string_view alternative) {
   bool inside = false;
-  while (!text.empty()) {
+  for (size_t number = 1; !text.empty(); ++number) {
     const std::string_view line = text.substr(0, text.find('\n'));
     text.remove_prefix(std::min(text.size(), line.size() + 1));
     const std::string_view trimmed = Trim(line);
     if (trimmed.empty() || trimmed.front() == '#' || trimmed.front() == ';') continue;
     if (trimmed.front() == '[') {
+      const size_t end = trimmed.find(']');
+      if (end == std::string_view::npos) {
+        inside = false;
+        if (odd_line_.empty()) odd_line_ = fmt::format("{}:{}", path, number);
+        continue;
+      }
       // "[profile  name]": any blanks between the words.
-      std::string found(Trim(trimmed.substr(1, trimmed.find(']') - 1)));
+      std::string found(Trim(trimmed.substr(1, end - 1)));
       for (char& c : found) {
         if (absl::ascii_isspace(static_cast<unsigned char>(c))) c = ' ';
       }
@@ -99,6 +105,9 @@ void SharedProfile::Parse(std::string_view text, std::string_view section,
     }
     const size_t equals = trimmed.find('=');
     const bool nested = line.front() == ' ' || line.front() == '\t';
+    if (!nested && equals == std::string_view::npos && odd_line_.empty()) {
+      odd_line_ = fmt::format("{}:{}", path, number);
+    }
     if (!inside || nested || equals == std::string_view::npos) continue;
     std::string key(Trim(trimmed.substr(0, equals)));
     absl::AsciiStrToLower(&key);

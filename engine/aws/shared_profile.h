@@ -2,8 +2,8 @@
 //
 // Room:   cold.
 // Errors: a file that does not exist is empty; one that cannot be read is an error naming it.
-// Limits: 1 MiB per file. Indented lines (nested settings) and lines that are no setting are passed
-//         over.
+// Limits: 1 MiB per file. Indented lines (nested settings) and lines that are no setting are passed over; so is all of a
+//         section whose name has no closing bracket.
 #pragma once
 
 #include <optional>
@@ -37,12 +37,17 @@ class SharedProfile {
   [[nodiscard]] bool exists() const noexcept { return exists_; }
   // A setting; empty when it is not there. `key` in lower case.
   [[nodiscard]] std::string Get(std::string_view key) const;
+  // The first line, of either file, that is neither a section nor a setting: "/root/.aws/credentials:3"; empty when
+  // there is none.
+  [[nodiscard]] const std::string& odd_line() const noexcept { return odd_line_; }
 
  private:
-  void Parse(std::string_view text, std::string_view section, std::string_view alternative);
+  void Parse(std::string_view text, const std::string& path, std::string_view section,
+             std::string_view alternative);
 
   std::vector<std::pair<std::string, std::string>> settings_;  // the first of a name counts
   bool exists_ = false;
+  std::string odd_line_;
 };
 
 }  // namespace mobula

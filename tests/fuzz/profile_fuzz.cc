@@ -38,7 +38,12 @@ std::optional<std::map<std::string, std::string>> Expected(const std::string& te
     const std::string trimmed = Trim(line);
     if (trimmed.empty() || trimmed[0] == '#' || trimmed[0] == ';') continue;
     if (trimmed[0] == '[') {
-      std::istringstream words(trimmed.substr(1, trimmed.find(']') - 1));
+      const size_t end = trimmed.find(']');
+      if (end == std::string::npos) {
+        inside = false;
+        continue;
+      }
+      std::istringstream words(trimmed.substr(1, end - 1));
       std::string section;
       for (std::string word; words >> word;) section += (section.empty() ? "" : " ") + word;
       inside = section == "profile " + name || (name == "default" && section == name);

@@ -119,9 +119,10 @@ TEST_F(CredentialsPlanTest, AGivenProfilePushesTheEnvironmentOut) {
 TEST_F(CredentialsPlanTest, AProfileThatIsNotThereIsAnError) {
   home_.variables["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = "http://127.0.0.1/";
   Config("[profile region-only]\nregion=eu-west-1\n");
-  ExpectError("none", {"profile \"none\": ", "no such profile", ".aws/config"});
+  ExpectError("none", {"profile \"none\": ", "no such profile", ".aws/config",
+                       "; `profile` of the configuration names it"});
   home_.variables["AWS_PROFILE"] = "none";
-  ExpectError("", {"profile \"none\": ", "no such profile"});
+  ExpectError("", {"profile \"none\": ", "no such profile", "; AWS_PROFILE names it"});
   // One that is there for its region leaves the others their turn, unless the configuration named it.
   home_.variables["AWS_PROFILE"] = "region-only";
   EXPECT_EQ(Plan().kind, Kind::kContainer);
@@ -199,7 +200,8 @@ TEST_F(CredentialsPlanTest, CirclesAreNamed) {
 
 TEST_F(CredentialsPlanTest, BrokenSourceProfilesAreNamed) {
   Config("[profile a]\nrole_arn = x\nsource_profile = b\n");
-  ExpectError("a", {"profile \"b\": there is no such profile"});
+  ExpectError("a", {"profile \"b\": there is no such profile",
+                    "; source_profile of profile \"a\" names it"});
   Config("[profile a]\nrole_arn = x\nsource_profile = b\n[profile b]\nregion = x\n");
   ExpectError("a", {"profile \"b\": has no credentials"});
 }
@@ -296,9 +298,26 @@ TEST_F(CredentialsPlanTest, SettingsThatContradictEachOther) {
               {"profile \"secret\": has aws_secret_access_key but not aws_access_key_id"});
 }
 
+TEST_F(CredentialsPlanTest, ALineThatIsNotUnderstoodIsToldWithTheError) {
+  home_.variables["AWS_EC2_METADATA_DISABLED"] = "true";
+  Keys("[default\naws_access_key_id = A\naws_secret_access_key = s3cr3t\n");
+  const std::string odd =
+      home_.path(".aws/credentials").string() + ":1 is neither a [section] nor a setting";
+  ExpectError("", {"no credentials: ", odd}, absl::StatusCode::kNotFound);
+  ExpectError("default", {"profile \"default\": there is no such profile", odd});
+  Keys("[default]\naws_access_key_id A\naws_secret_access_key s3cr3t\n");
+  ExpectError("default",
+              {"profile \"default\": has no credentials in ", ".aws/credentials:2 is neither"});
+  home_.variables.erase("AWS_EC2_METADATA_DISABLED");
+  EXPECT_NE(Plan().looked_at.find(".aws/credentials:2 is neither"), std::string::npos);
+}
+
 TEST_F(CredentialsPlanTest, AFileThatCannotBeReadIsNamed) {
   Keys(std::string((1 << 20) + 1, 'x'));
   ExpectError("", {"profile \"default\": ", home_.path(".aws/credentials").string(), "too large"});
+  std::filesystem::remove(home_.path(".aws/credentials"));
+  std::filesystem::create_directory(home_.path(".aws/credentials"));
+  ExpectError("", {"profile \"default\": cannot read ", ".aws/credentials: Is a directory"});
 }
 
 TEST_F(CredentialsPlanTest, TheDefaultSessionNameIsOneThatStsTakes) {

@@ -88,6 +88,17 @@ TEST_F(SharedProfileTest, AFileTooLargeIsNamed) {
             std::string::npos);
 }
 
+TEST_F(SharedProfileTest, ALineThatIsNotUnderstoodIsNamed) {
+  home_.Write(".aws/config", "[profile a]\ns3 =\n  nested\n; comment\nregion\n");
+  EXPECT_EQ(Load("a").odd_line(), home_.path(".aws/config").string() + ":5");
+  home_.Write(".aws/credentials", "\n[default\naws_access_key_id = A\nfoo\n");
+  EXPECT_EQ(Load("default").odd_line(), home_.path(".aws/credentials").string() + ":2");
+  EXPECT_FALSE(Load("default").exists());
+  home_.Write(".aws/credentials", "[a]\nx = y\n");
+  home_.Write(".aws/config", "");
+  EXPECT_EQ(Load("a").odd_line(), "");
+}
+
 TEST_F(SharedProfileTest, NoiseInAFileDoesNoHarm) {
   home_.Write(
       ".aws/credentials",
