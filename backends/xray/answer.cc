@@ -16,14 +16,7 @@ namespace {
 using std::chrono::seconds;
 using std::chrono::system_clock;
 
-constexpr size_t kMessageBytesMax = 500;
-constexpr size_t kCodeBytesMax = 100;
 constexpr seconds kRetryAfterMax = std::chrono::hours(1);
-
-template <size_t N>
-bool IsOneOf(std::string_view code, const std::string_view (&codes)[N]) {
-  return std::find(std::begin(codes), std::end(codes), code) != std::end(codes);
-}
 
 constexpr std::string_view kTimeoutCodes[] = {"RequestTimeout", "RequestTimeoutException"};
 constexpr std::string_view kTooLargeCodes[] = {"RequestEntityTooLarge", "RequestTooLarge",
@@ -89,8 +82,8 @@ XrayAnswer JudgeSuccess(const HttpResponse& response) {
   if (list->kind != JsonValue::Kind::kArray) strange("UnprocessedTraceSegments is no list");
   for (const JsonValue& entry : list->items) {
     const std::string_view code = entry.FindString("ErrorCode");
-    answer.unprocessed.push_back({std::string(entry.FindString("Id")), Cut(code, kCodeBytesMax),
-                                  Cut(entry.FindString("Message"), kMessageBytesMax),
+    answer.unprocessed.push_back({std::string(entry.FindString("Id")), Cut(code, kAwsCodeBytesMax),
+                                  Cut(entry.FindString("Message"), kAwsMessageBytesMax),
                                   IsAwsThrottling(code) ? Verdict::kThrottled : Verdict::kRefused});
   }
   return answer;

@@ -3,9 +3,7 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <initializer_list>
-#include <iterator>
 
 #include "engine/http/http_date.h"
 #include "engine/segment/json_reader.h"
@@ -16,8 +14,6 @@ namespace {
 using std::chrono::seconds;
 using std::chrono::system_clock;
 
-constexpr size_t kMessageBytesMax = 500;
-constexpr size_t kCodeBytesMax = 100;
 // AWS accepts signatures of five minutes; nearer clocks are not the reason.
 constexpr seconds kClockErrorMin = std::chrono::minutes(4);
 
@@ -48,11 +44,6 @@ constexpr std::string_view kClockCodes[] = {
     "SignatureDoesNotMatch",
 };
 
-template <size_t N>
-bool IsOneOf(std::string_view code, const std::string_view (&codes)[N]) noexcept {
-  return std::find(std::begin(codes), std::end(codes), code) != std::end(codes);
-}
-
 // The text of the first element `name` of an XML body.
 std::string_view XmlText(std::string_view body, std::string_view name) {
   const std::string begin = fmt::format("<{}>", name);
@@ -68,7 +59,7 @@ std::string_view BareAwsCode(std::string_view code) noexcept {
   code = code.substr(0, code.find(':'));
   const size_t hash = code.rfind('#');
   if (hash != std::string_view::npos) code.remove_prefix(hash + 1);
-  return code.substr(0, kCodeBytesMax);
+  return code.substr(0, kAwsCodeBytesMax);
 }
 
 AwsFault ReadAwsFault(const HttpResponse& response) {
@@ -89,7 +80,7 @@ AwsFault ReadAwsFault(const HttpResponse& response) {
     if (code.empty()) code = BareAwsCode(XmlText(response.body, "Code"));
     message = XmlText(response.body, "Message");
   }
-  return {std::string(code), std::string(message.substr(0, kMessageBytesMax))};
+  return {std::string(code), std::string(message.substr(0, kAwsMessageBytesMax))};
 }
 
 AwsRefusal JudgeAwsRefusal(std::string_view code, const HttpResponse& response,

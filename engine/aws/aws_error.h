@@ -4,7 +4,10 @@
 // Errors: every sequence of bytes has a meaning; none is an error here.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
+#include <cstddef>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,14 +16,23 @@
 
 namespace mobula {
 
-// What an answer says of itself, in the header, the JSON or the XML of either protocol; cut to 100 and 500 bytes.
+// What is kept of a foreign code and message.
+inline constexpr size_t kAwsCodeBytesMax = 100;
+inline constexpr size_t kAwsMessageBytesMax = 500;
+
+template <size_t N>
+bool IsOneOf(std::string_view code, const std::string_view (&codes)[N]) noexcept {
+  return std::find(std::begin(codes), std::end(codes), code) != std::end(codes);
+}
+
+// What an answer says of itself, in the header, the JSON or the XML of either protocol, cut to that.
 struct AwsFault {
   std::string code;  // without name space: "AccessDenied"; may be empty
   std::string message;
 };
 AwsFault ReadAwsFault(const HttpResponse& response);
 
-// "com.amazonaws.xray#InvalidRequestException:http://…" is InvalidRequestException. Cut to 100 bytes.
+// "com.amazonaws.xray#InvalidRequestException:http://…" is InvalidRequestException. Cut to kAwsCodeBytesMax.
 std::string_view BareAwsCode(std::string_view code) noexcept;
 
 struct AwsRefusal {
