@@ -72,9 +72,14 @@ absl::StatusOr<DaemonConfig> LoadDaemonConfig(const DaemonFlags& flags,
   DaemonConfig out;
   ASSIGN_OR_RETURN(DaemonSettings settings, FindSettings(flags, places, &out.origin));
   ApplyDaemonFlags(flags, &settings);
-  ASSIGN_OR_RETURN(const std::string text, MigrateDaemonSettings(settings, out.origin));
-  ASSIGN_OR_RETURN(out.config, ParseConfig(text, fmt::format("{}, migrated", out.origin)));
-  for (std::string& warning : settings.warnings) out.config.warnings.push_back(std::move(warning));
+  ASSIGN_OR_RETURN(MigratedSettings migrated, MigrateDaemonSettings(settings, out.origin));
+  ConfigInput input;
+  input.sets = std::move(migrated.sets);
+  input.names = std::move(migrated.names);
+  ASSIGN_OR_RETURN(out.config,
+                   ParseConfig(migrated.text, fmt::format("{}, migrated", out.origin), input));
+  out.config.of_daemon = true;
+  for (std::string& warning : migrated.warnings) out.config.warnings.push_back(std::move(warning));
   return out;
 }
 

@@ -26,8 +26,9 @@ struct DaemonConfig {
   std::string origin;  // the file it was read from, or "built-in defaults"
 };
 
-// What to run: the file named by -c, else the first of `places` that exists, with the flags over it, migrated and
-// read as any configuration of ours, so that MOBULA_… in the environment wins over both.
+// What to run: the file named by -c, else the first of `places` that exists, migrated and read as any configuration of
+// ours: MOBULA_… in the environment wins over the file, and the flags over both. Mistakes name the daemon's keys and
+// flags.
 absl::StatusOr<DaemonConfig> LoadDaemonConfig(const DaemonFlags& flags,
                                               const std::vector<std::string>& places);
 

@@ -15,12 +15,13 @@ namespace mobula {
 
 absl::StatusOr<std::string> MigrateDaemonFile(const std::string& path) {
   ASSIGN_OR_RETURN(const DaemonSettings settings, LoadDaemonFile(path, DaemonKeys::kStrict));
-  ASSIGN_OR_RETURN(std::string text, MigrateDaemonSettings(settings, path));
+  ASSIGN_OR_RETURN(MigratedSettings migrated, MigrateDaemonSettings(settings, path));
   // The file alone is judged, whatever this process's environment would put over it.
   ConfigInput input;
   input.environment = [](std::string_view) { return std::optional<std::string>(); };
-  RETURN_IF_ERROR(ParseConfig(text, fmt::format("{}, migrated", path), input).status());
-  return text;
+  input.names = std::move(migrated.names);
+  RETURN_IF_ERROR(ParseConfig(migrated.text, fmt::format("{}, migrated", path), input).status());
+  return std::move(migrated.text);
 }
 
 absl::Status MigrateCommand(const std::string& path) {

@@ -1,7 +1,8 @@
 // `mobula config migrate`: the X-Ray daemon's file as a configuration of ours, on standard output.
 //
 // Room:   cold.
-// Errors: those of the daemon for a file named with -c, and those of our loader for values it would refuse.
+// Errors: those of the daemon for a file named with -c, and those of our loader for values it would refuse, told of the
+//         daemon's keys.
 #pragma once
 
 #include <string>

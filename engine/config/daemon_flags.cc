@@ -9,6 +9,7 @@
 
 #include "engine/base/status_macros.h"
 #include "engine/config/shown.h"
+#include "engine/config/values.h"
 #include "fmt/format.h"
 
 namespace mobula {
@@ -67,7 +68,7 @@ std::optional<bool> ParseGoBool(std::string_view text) {
 
 std::string Quoted(std::string_view text) {
   std::string out = "\"";
-  for (const char c : Shown(text)) {
+  for (const char c : Shown(HidePassword(text))) {
     if (c == '"') out += '\\';
     out += c;
   }
@@ -140,7 +141,7 @@ absl::Status ParseDaemonFlags(const std::vector<std::string>& args, DaemonFlags*
     if (arg.size() < 2 || arg.front() != '-' || arg == "--") break;
     std::string_view name = arg.substr(arg[1] == '-' ? 2 : 1);
     if (name.front() == '-' || name.front() == '=') {
-      return absl::InvalidArgumentError("bad flag syntax: " + Shown(arg));
+      return absl::InvalidArgumentError("bad flag syntax: " + Shown(HidePassword(arg)));
     }
     std::optional<std::string_view> value;
     if (const size_t equals = name.find('='); equals != name.npos) {

@@ -13,14 +13,17 @@
 #include "engine/base/status_macros.h"
 #include "engine/config/loader.h"
 #include "engine/config/shown.h"
+#include "engine/config/values.h"
 #include "engine/config/yaml_tree.h"
+#include "engine/segment/utf8.h"
 #include "fmt/format.h"
 
 namespace mobula {
 namespace {
 
 constexpr int64_t kBufferMbMin = 3;
-// backends.*.concurrency knows no more.
+// buffer.memory and backends.*.concurrency know no more.
+constexpr int64_t kBufferMbMax = 65536;
 constexpr int64_t kConcurrencyMax = 1024;
 
 using TextMember = DaemonSetting<std::string> DaemonSettings::*;
@@ -143,6 +146,13 @@ class FileReader {
     if (root.kind == YamlNode::Kind::kScalar) {
       return Unreadable(Place(root.line, root.column) + ": expected keys and values");
     }
+    if (root.Find("Version") == nullptr &&
+        (root.Find("backends") != nullptr || root.Find("receivers") != nullptr)) {
+      return absl::InvalidArgumentError(fmt::format(
+          "Config Version is missing. {0} is a configuration of Mobula, not of the X-Ray daemon: "
+          "run it with `mobula run -c {0}`.",
+          name_));
+    }
     if (root.kind == YamlNode::Kind::kList || root.Find("Version") == nullptr) {
       return absl::InvalidArgumentError(fmt::format(
           "Config Version is missing. Use X-Ray Daemon Config Migration Script, or say `Version: "
@@ -231,7 +241,7 @@ class FileReader {
     if (node.kind == YamlNode::Kind::kNull) return absl::OkStatus();
     if (node.kind != YamlNode::Kind::kScalar) return WrongType(node, path, "text");
     if (node.text.empty()) return absl::OkStatus();
-    settings_.*member = {node.text, path};
+    settings_.*member = {node.text, path, Place(node.line, node.column)};
     if (member == &DaemonSettings::log_level && !LevelOf(node.text)) {
       return Wrong(node, path, fmt::format("expected {}", kLevelsText));
     }
@@ -243,7 +253,7 @@ class FileReader {
     if (node.kind == YamlNode::Kind::kNull) return absl::OkStatus();
     const auto number = node.kind == YamlNode::Kind::kScalar ? YamlInt(node) : std::nullopt;
     if (!number) return WrongType(node, path, "a number");
-    if (*number != 0) settings_.*member = {*number, path};
+    if (*number != 0) settings_.*member = {*number, path, Place(node.line, node.column)};
     if (member == &DaemonSettings::concurrency && *number < 0) {
       return Wrong(node, path, "nothing would ever be sent: expected 0 or more");
     }
@@ -255,13 +265,13 @@ class FileReader {
     if (node.kind == YamlNode::Kind::kNull) return absl::OkStatus();
     const auto on = node.kind == YamlNode::Kind::kScalar ? YamlBool(node) : std::nullopt;
     if (!on) return WrongType(node, path, "true or false");
-    settings_.*member = {*on, path};
+    settings_.*member = {*on, path, Place(node.line, node.column)};
     return absl::OkStatus();
   }
 
   absl::Status Wrong(const YamlNode& node, std::string_view path, std::string_view what) const {
     return Unreadable(fmt::format("{}: {}: \"{}\": {}", Place(node.line, node.column), path,
-                                  Shown(node.text), what));
+                                  Shown(HidePassword(node.text)), what));
   }
 
   absl::Status WrongType(const YamlNode& node, std::string_view path,
@@ -300,78 +310,136 @@ std::string Quoted(std::string_view text) {
 // One configuration, line by line; the first setting that cannot be said in it ends it.
 class Writer {
  public:
-  void Line(int indent, std::string_view text) {
-    out_ += fmt::format("{:{}}{}\n", "", indent * 2, text);
+  explicit Writer(std::vector<std::string> warnings) { out_.warnings = std::move(warnings); }
+
+  // A comment.
+  void Remark(std::string_view text) { out_.text += fmt::format("# {}\n", text); }
+
+  // A map; what is written with a greater indent stands in it.
+  void Map(size_t indent, std::string_view key) {
+    Path(indent, key);
+    Line(indent, fmt::format("{}:", key));
   }
 
-  void Value(int indent, std::string_view key, std::string_view value, std::string_view source,
-             std::string_view remark = "") {
-    const std::string_view from = source.empty() ? "the daemon's default" : source;
-    Line(indent, fmt::format("{}: {}  # {}{}", key, value, from, remark));
+  // A value of our own making, and why.
+  void Value(size_t indent, std::string_view key, std::string_view value, std::string_view remark) {
+    Line(indent, fmt::format("{}: {}{}{}", key, value, remark.empty() ? "" : "  # ", remark));
+  }
+
+  // `value` stands for the setting; `remark` goes behind the name of its source.
+  template <class T>
+  void Setting(size_t indent, std::string_view key, std::string_view value,
+               const DaemonSetting<T>& setting, std::string_view remark = "") {
+    Take(indent, key, value, setting);
+    Value(indent, key, value,
+          fmt::format("{}{}", setting.source.empty() ? "the daemon's default" : setting.source,
+                      remark));
   }
 
   // The setting's text; its default is only written where ours differs, with `always`.
-  void Text(int indent, std::string_view key, const DaemonSetting<std::string>& setting,
+  void Text(size_t indent, std::string_view key, const DaemonSetting<std::string>& setting,
             bool always = false) {
     if (setting.value.empty() || (setting.source.empty() && !always)) return;
     if (setting.value.find("${") != std::string::npos) {
       Fail(fmt::format("{}: a value with ${{ cannot be taken over: here it begins a reference",
-                       setting.source));
+                       Told(setting)));
     }
-    Value(indent, key, Quoted(setting.value), setting.source);
+    if (!IsValidUtf8(setting.value)) Fail(Told(setting) + ": not UTF-8");
+    Take(indent, key, setting.value, setting);
+    const std::string_view from =
+        setting.source.empty() ? std::string_view("the daemon's default") : setting.source;
+    Value(indent, key, Quoted(setting.value), from);
+  }
+
+  // A positive number with its unit, at most `max`.
+  void Number(size_t indent, std::string_view key, const DaemonSetting<int64_t>& setting,
+              int64_t max, std::string_view unit) {
+    const int64_t most = std::min(setting.value, max);
+    if (most < setting.value) {
+      out_.warnings.push_back(fmt::format("{}: {}: taken as {}, the most there is", Told(setting),
+                                          setting.value, most));
+    }
+    Setting(indent, key, fmt::format("{}{}", most, unit), setting,
+            most < setting.value ? fmt::format(": {}", setting.value) : "");
   }
 
   void Fail(std::string_view message) {
     if (status_.ok()) status_ = absl::InvalidArgumentError(std::string(message));
   }
 
-  absl::StatusOr<std::string> Take() {
+  absl::StatusOr<MigratedSettings> Finish() {
     RETURN_IF_ERROR(status_);
     return std::move(out_);
   }
 
  private:
-  std::string out_;
+  void Line(size_t indent, std::string_view text) {
+    out_.text += fmt::format("{:{}}{}\n", "", indent * 2, text);
+  }
+
+  // What messages call the setting.
+  template <class T>
+  static std::string Told(const DaemonSetting<T>& setting) {
+    return setting.place.empty() ? setting.source
+                                 : fmt::format("{}: {}", setting.place, setting.source);
+  }
+
+  // The option's whole name.
+  std::string Path(size_t indent, std::string_view key) {
+    maps_.resize(indent);
+    maps_.emplace_back(key);
+    std::string path;
+    for (const std::string& word : maps_) path += (path.empty() ? "" : ".") + word;
+    return path;
+  }
+
+  template <class T>
+  void Take(size_t indent, std::string_view key, std::string_view value,
+            const DaemonSetting<T>& setting) {
+    if (setting.source.empty()) return;
+    const std::string path = Path(indent, key);
+    out_.names[path] = Told(setting);
+    if (setting.source.front() == '-') out_.sets.push_back(fmt::format("{}={}", path, value));
+  }
+
+  MigratedSettings out_;
+  std::vector<std::string> maps_;  // those around what is written, by indent
   absl::Status status_;
 };
 
 void WriteBackend(const DaemonSettings& s, Writer* out) {
-  out->Line(0, "backends:");
-  out->Line(1, "xray:");
-  out->Line(2, "type: xray");
+  out->Map(0, "backends");
+  out->Map(1, "xray");
+  out->Value(2, "type", "xray", "");
   out->Text(2, "region", s.region);
   out->Text(2, "endpoint", s.endpoint);
   out->Text(2, "role_arn", s.role_arn);
   out->Text(2, "resource_arn", s.resource_arn);
   out->Text(2, "http_proxy", s.proxy_address);
-  if (s.concurrency.value > 0) {
-    const int64_t most = std::min(s.concurrency.value, kConcurrencyMax);
-    out->Value(2, "concurrency", std::to_string(most), s.concurrency.source,
-               most < s.concurrency.value ? fmt::format(": {}", s.concurrency.value) : "");
-  }
+  if (s.concurrency.value > 0) out->Number(2, "concurrency", s.concurrency, kConcurrencyMax, "");
   if (s.no_verify_ssl.value) {
-    out->Line(2, "tls:");
-    out->Value(3, "verify", "false", s.no_verify_ssl.source);
+    out->Map(2, "tls");
+    out->Setting(3, "verify", "false", s.no_verify_ssl);
   }
 }
 
 void WriteLog(const DaemonSettings& s, Writer* out) {
-  out->Line(0, "log:");
-  out->Line(1, "format: daemon  # the daemon's lines");
+  out->Map(0, "log");
+  out->Value(1, "format", "daemon", "the daemon's lines");
   const std::string level(LevelOf(s.log_level.value).value_or("info"));
-  out->Value(1, "level", level, s.log_level.source,
-             level == s.log_level.value ? "" : ": " + s.log_level.value);
+  out->Setting(1, "level", level, s.log_level,
+               level == s.log_level.value ? "" : ": " + s.log_level.value);
   if (s.log_path.value.empty()) {
-    out->Line(1, "path: \"-\"  # the daemon's default: standard output");
+    out->Value(1, "path", "\"-\"", "the daemon's default: standard output");
     return;
   }
+  DaemonSetting<std::string> path = s.log_path;
   // "-" alone is a file's name to the daemon.
-  out->Text(
-      1, "path",
-      s.log_path.value == "-" ? DaemonSetting<std::string>{"./-", s.log_path.source} : s.log_path);
-  out->Line(1, "rotate:");
-  out->Value(2, "size", s.log_rotation.value ? "50MiB" : "never", s.log_rotation.source);
-  if (s.log_rotation.value) out->Line(2, "keep: 1  # as the daemon does");
+  if (path.value == "-") path.value = "./-";
+  out->Text(1, "path", path);
+  out->Map(1, "rotate");
+  out->Setting(2, "size", s.log_rotation.value ? "50MiB" : "never", s.log_rotation);
+  if (s.log_rotation.value) out->Value(2, "keep", "1", "as the daemon does");
 }
 
 }  // namespace
@@ -396,7 +464,7 @@ absl::StatusOr<DaemonSettings> LoadDaemonFile(const std::string& path, DaemonKey
 
 void ApplyDaemonFlags(const DaemonFlags& flags, DaemonSettings* settings) {
   const auto apply = [](const auto& flag, std::string_view name, auto* setting) {
-    if (flag) *setting = {*flag, std::string(name)};
+    if (flag) *setting = {*flag, std::string(name), ""};
   };
   const DaemonSettings defaults;
   apply(flags.resource_arn, "-a", &settings->resource_arn);
@@ -411,39 +479,39 @@ void ApplyDaemonFlags(const DaemonFlags& flags, DaemonSettings* settings) {
   apply(flags.log_file, "-f", &settings->log_path);
   apply(flags.proxy_address, "-p", &settings->proxy_address);
   if (flags.log_level && LevelOf(*flags.log_level)) {
-    settings->log_level = {*flags.log_level, "-l"};
+    settings->log_level = {*flags.log_level, "-l", ""};
   } else if (flags.log_level) {
     settings->warnings.push_back(fmt::format("-l {}: ignored, for it is no level: expected {}",
                                              Shown(*flags.log_level), kLevelsText));
   }
 }
 
-absl::StatusOr<std::string> MigrateDaemonSettings(const DaemonSettings& s,
-                                                  std::string_view origin) {
-  Writer out;
-  out.Line(0, fmt::format("# The X-Ray daemon's settings from {}, as a configuration of Mobula.",
-                          Shown(origin, 200)));
-  out.Line(0, "# Behind each value: the daemon's key or flag that it came from.");
-  out.Line(0, "receivers:");
-  out.Line(1, "udp:");
+absl::StatusOr<MigratedSettings> MigrateDaemonSettings(const DaemonSettings& s,
+                                                       std::string_view origin) {
+  Writer out(s.warnings);
+  out.Remark(fmt::format("The X-Ray daemon's settings from {}, as a configuration of Mobula.",
+                         Shown(origin, 200)));
+  out.Remark("Behind each value: the daemon's key or flag that it came from.");
+  out.Map(0, "receivers");
+  out.Map(1, "udp");
   out.Text(2, "address", s.udp_address, true);
-  out.Line(1, "proxy:");
+  out.Map(1, "proxy");
   out.Text(2, "address", s.tcp_address, true);
-  out.Line(0, "buffer:");
+  out.Map(0, "buffer");
   out.Value(1, "fit", "shrink", "the daemon starts in containers of any size");
   if (s.buffer_mb.value > 0) {
     if (s.buffer_mb.value < kBufferMbMin) {
       out.Fail("Not enough Buffers Memory Allocated. Min Buffers Memory required: 3 MB.");
     }
-    out.Value(1, "memory", fmt::format("{}MiB", s.buffer_mb.value), s.buffer_mb.source);
+    out.Number(1, "memory", s.buffer_mb, kBufferMbMax, "MiB");
   }
   WriteBackend(s, &out);
-  if (s.local_mode.value) {
-    out.Line(0, "aws:");
-    out.Value(1, "metadata", "off", s.local_mode.source);
+  if (!s.local_mode.source.empty()) {
+    out.Map(0, "aws");
+    out.Setting(1, "metadata", s.local_mode.value ? "off" : "on", s.local_mode);
   }
   WriteLog(s, &out);
-  return out.Take();
+  return out.Finish();
 }
 
 }  // namespace mobula

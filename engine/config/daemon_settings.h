@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,7 @@ template <class T>
 struct DaemonSetting {
   T value{};
   std::string source;  // "Socket.UDPAddress", "-b"; empty: the daemon's default
+  std::string place;   // of a file's: "cfg.yaml:3:15"
 };
 
 struct DaemonSettings {
@@ -50,9 +52,17 @@ absl::StatusOr<DaemonSettings> LoadDaemonFile(const std::string& path, DaemonKey
 // Flags win over the file, also with nothing: `-n ""` takes the file's region away.
 void ApplyDaemonFlags(const DaemonFlags& flags, DaemonSettings* settings);
 
-// The text of a configuration (engine/config/loader.h) that means the same, with a comment behind each value
-// that says where it came from. `origin` stands for the file at its top.
-absl::StatusOr<std::string> MigrateDaemonSettings(const DaemonSettings& settings,
-                                                  std::string_view origin);
+// The same as a configuration of ours, for engine/config/loader.h.
+struct MigratedSettings {
+  std::string text;  // with a comment behind each value that says where it came from
+  // What flags said, once more, for ConfigInput::sets: it wins over the environment, as the file does not.
+  std::vector<std::string> sets;
+  std::map<std::string, std::string> names;  // for ConfigInput::names: the daemon's keys and flags
+  std::vector<std::string> warnings;         // the settings', and what is more than there is
+};
+
+// `origin` stands for the file at the top of the text.
+absl::StatusOr<MigratedSettings> MigrateDaemonSettings(const DaemonSettings& settings,
+                                                       std::string_view origin);
 
 }  // namespace mobula

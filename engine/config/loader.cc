@@ -65,8 +65,10 @@ struct NamedBackend {
 
 class Reader {
  public:
-  Reader(std::string_view name, Environment environment)
-      : name_(name), environment_(std::move(environment)) {}
+  // `names` as in ConfigInput; must outlive this.
+  Reader(std::string_view name, Environment environment,
+         const std::map<std::string, std::string>& names)
+      : name_(name), environment_(std::move(environment)), names_(names) {}
 
   // `mistakes` are those already found in the environment.
   absl::StatusOr<Config> Read(const YamlNode& root, const std::vector<std::string>& mistakes) {
@@ -80,7 +82,7 @@ class Reader {
     CheckNames(root);
     CheckRoutes(root);
     if (mistakes_.empty()) return std::move(config_);
-    return absl::InvalidArgumentError(Told());
+    return absl::InvalidArgumentError(AllMistakes());
   }
 
  private:
@@ -113,11 +115,19 @@ class Reader {
     }
   }
 
+  // What is said of `path`, with its place in front.
+  [[nodiscard]] std::string Told(const YamlNode& node, const std::string& path,
+                                 std::string_view what, bool at_key) const {
+    const auto name = names_.find(path);
+    if (name != names_.end() && node.source != YamlNode::Source::kEnvironment) {
+      return fmt::format("{}: {}", name->second, what);
+    }
+    return fmt::format("{}{}{}{}", Place(node, at_key), path, path.empty() ? "" : ": ", what);
+  }
+
   void Add(const YamlNode& node, const std::string& path, std::string_view what, bool at_key) {
-    const std::string where = path.empty() ? "" : path + ": ";
     AddMistake({node.source, at_key ? node.key_line : node.line,
-                at_key ? node.key_column : node.column,
-                fmt::format("{}{}{}", Place(node, at_key), where, what)});
+                at_key ? node.key_column : node.column, Told(node, path, what, at_key)});
   }
   void AddAtValue(const YamlNode& node, const std::string& path, std::string_view what) {
     Add(node, path, what, false);
@@ -127,10 +137,10 @@ class Reader {
   }
 
   void Warn(const YamlNode& node, const std::string& path, std::string_view what) {
-    config_.warnings.push_back(fmt::format("{}{}: {}", Place(node, false), path, what));
+    config_.warnings.push_back(Told(node, path, what, false));
   }
 
-  std::string Told() {
+  std::string AllMistakes() {
     std::stable_sort(mistakes_.begin(), mistakes_.end(), [](const Mistake& a, const Mistake& b) {
       return std::tie(a.source, a.line, a.column) < std::tie(b.source, b.line, b.column);
     });
@@ -360,8 +370,7 @@ class Reader {
       return fmt::format("{}: what it stands for is not {}", Shown(node.text), Expectation(option));
     }
     if (option.secret) return fmt::format("expected {}", Expectation(option));
-    const std::string text =
-        Shown(option.kind == OptionKind::kUrl ? HidePassword(node.text) : node.text);
+    const std::string text = Shown(HidePassword(node.text));
     if (!status.message().empty()) return fmt::format("\"{}\": {}", text, MessageOf(status));
     std::string near;
     if (option.kind == OptionKind::kChoice) {
@@ -437,10 +446,11 @@ class Reader {
                        [&](const BackendConfig& b) { return b.name == named.name; });
       if (std::find(backend_names_.begin(), backend_names_.end(), named.name) ==
           backend_names_.end()) {
-        AddAtValue(*named.node, named.path,
-                   hidden ? Shown(named.node->text) + ": what it stands for is no backend"
-                          : fmt::format("no backend is named \"{}\"{}", Shown(named.name),
-                                        DidYouMean(named.name, backend_names_)));
+        AddAtValue(
+            *named.node, named.path,
+            hidden ? Shown(named.node->text) + ": what it stands for is no backend"
+                   : fmt::format("no backend is named \"{}\"{}", Shown(HidePassword(named.name)),
+                                 DidYouMean(named.name, backend_names_)));
       } else if (!named.option->named_type.empty() && backend != config_.backends.end() &&
                  backend->type() != named.option->named_type &&
                  root.Find("backends")->Find(named.name)->Find("type") != nullptr) {
@@ -476,6 +486,7 @@ class Reader {
 
   const std::string name_;
   const Environment environment_;
+  const std::map<std::string, std::string>& names_;
   Config config_;
   std::vector<std::string> backend_names_;  // also of those with mistakes
   std::vector<NamedBackend> named_;
@@ -520,13 +531,19 @@ absl::StatusOr<Parsed> Parse(std::string_view text, std::string_view name,
   if (!root.ok()) {
     return absl::InvalidArgumentError(fmt::format("{}:{}", name, MessageOf(root.status())));
   }
+  if (const YamlNode* const version = root->Find("Version")) {
+    return absl::InvalidArgumentError(fmt::format(
+        "{0}:{1}:{2}: Version: this is a file of the X-Ray daemon: `mobula config migrate {0}` "
+        "makes a configuration of it, `xray -c {0}` runs it as it is",
+        name, version->key_line, version->key_column));
+  }
   // A variable may also be about a backend that only a flag makes.
   YamlNode with_flags = *root;
   for (const std::string& set : input.sets) RETURN_IF_ERROR(ApplySet(set, &with_flags));
   const std::vector<std::string> mistakes =
       ApplyEnvironment(VariablesOf(input), BackendNames(with_flags), &*root);
   for (const std::string& set : input.sets) RETURN_IF_ERROR(ApplySet(set, &*root));
-  Reader reader(name, input.environment ? input.environment : ProcessVariable);
+  Reader reader(name, input.environment ? input.environment : ProcessVariable, input.names);
   ASSIGN_OR_RETURN(Config config, reader.Read(*root, mistakes));
   return Parsed{std::move(config), *std::move(root)};
 }

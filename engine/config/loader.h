@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -40,6 +41,9 @@ struct ConfigInput {
   // process's own.
   std::function<Variables()> variables;
   std::string default_path{kDefaultConfigPath};
+  // What messages call options of the text and of `sets` that somebody gave by another name: "-p" for
+  // "backends.xray.http_proxy".
+  std::map<std::string, std::string> names{};
 };
 
 // The file that LoadConfig reads; empty: none.

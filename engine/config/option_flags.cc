@@ -7,6 +7,7 @@
 #include "engine/config/did_you_mean.h"
 #include "engine/config/options.h"
 #include "engine/config/shown.h"
+#include "engine/config/values.h"
 #include "fmt/format.h"
 
 namespace mobula {
@@ -31,7 +32,22 @@ std::vector<std::string> AllFlags(const std::vector<std::string>& words) {
   return flags;
 }
 
+// A name in the path that cannot be one: how one has to be. Empty: there is none.
+std::string_view RuleOfWrongName(const std::vector<std::string>& words) {
+  for (size_t i = 1; i < words.size(); ++i) {
+    const std::vector<std::string> before(words.begin(), words.begin() + static_cast<ptrdiff_t>(i));
+    const Collection* const collection = FindCollection(PatternOf(before), kAnyType);
+    if (collection != nullptr && !collection->is_list() && !collection->is_name(words[i])) {
+      return collection->name_rule;
+    }
+  }
+  return "";
+}
+
 absl::Status UnknownFlag(std::string_view name, const std::vector<std::string>& words) {
+  if (const std::string_view rule = RuleOfWrongName(words); !rule.empty()) {
+    return absl::InvalidArgumentError(fmt::format("--{}: {}", Shown(name), rule));
+  }
   const std::string nearest = NearestWord(name, AllFlags(words));
   return absl::InvalidArgumentError(
       fmt::format("--{}: unknown option{}", Shown(name),
@@ -53,7 +69,8 @@ absl::StatusOr<std::vector<std::string>> SetsFromFlags(const std::vector<std::st
   for (size_t i = 0; i < args.size(); ++i) {
     const std::string& arg = args[i];
     if (arg.compare(0, kDashes.size(), kDashes) != 0 || arg.size() == kDashes.size()) {
-      return absl::InvalidArgumentError(fmt::format("unexpected argument: {}", Shown(arg)));
+      return absl::InvalidArgumentError(
+          fmt::format("unexpected argument: {}", Shown(HidePassword(arg))));
     }
     const std::string_view name = NameOf(arg);
     const std::vector<std::string> words = SplitPath(name);

@@ -246,6 +246,23 @@ Option BackendType() {
   return Required(std::move(row));
 }
 
+// As an address of it is written elsewhere, it may begin with "unix:".
+Option UnixPath() {
+  Option row = Row("receivers.unix.path", "", OptionKind::kForm,
+                   "a Unix datagram socket that receives as UDP does, for pods that share a volume "
+                   "and for larger documents; without it: none");
+  row.form = "a path of at most 107 bytes, also as unix:PATH";
+  row.pattern = "^(unix:)?[^\\x00-\\x1f\\x7f]{1,107}$";
+  row.set = [](const OptionTarget& target, const std::string& text) {
+    constexpr std::string_view kScheme = "unix:";
+    const std::string path = StartsWith(text, kScheme) ? text.substr(kScheme.size()) : text;
+    if (!IsSocketPath(path)) return Unexpected();
+    target.config->unix_socket.path = path;
+    return absl::OkStatus();
+  };
+  return row;
+}
+
 // Who may send to the socket. The leading 0 is needed: a YAML 1.1 tool writes 0660 as 432.
 Option UnixMode() {
   Option row =
@@ -364,7 +381,6 @@ constexpr TextForm kSessionName = {"2 to 64 of A-Z, a-z, 0-9 and _+=,.@-",
                                    "^[A-Za-z0-9_+=,.@-]{2,64}$"};
 constexpr TextForm kTagValue = {"at most 256 letters, digits, blanks and _.:/=+-@",
                                 "^[^\\x00-\\x1f!-*,;-<>?\\[-^`{-\\x7f]{0,256}$"};
-constexpr TextForm kSocketPath = {"a path of at most 107 bytes", "^[^\\x00-\\x1f\\x7f]{1,107}$"};
 constexpr TextForm kProxyUrl = {
     "a URL such as http://proxy.example:3128 or http://user:password@proxy.example:3128",
     "^https?://[^/]+/?$"};
@@ -433,8 +449,7 @@ std::vector<Option> MakeOptions() {
               {{"json", Validate::kJson}, {"strict", Validate::kStrict}, {"off", Validate::kOff}},
               "what is looked at: `json` refuses broken JSON, `strict` all that X-Ray would refuse, `off` passes everything"),
 
-      Form("receivers.unix.path", "", IN_CONFIG(unix_socket.path), IsSocketPath, kSocketPath,
-              "a Unix datagram socket that receives as UDP does, for pods that share a volume and for larger documents; without it: none"),
+      UnixPath(),
       UnixMode(),
 
       Address("receivers.proxy.address", IN_CONFIG(proxy.address), {"auto", "off"},
@@ -459,7 +474,7 @@ std::vector<Option> MakeOptions() {
               "bytes of the buffer it may hold while its far side is slow or down; `auto`: an equal share"),
 
       Region("backends.*.region", "xray", IN_XRAY(region),
-              "AWS region; without it: AWS_REGION, AWS_DEFAULT_REGION, then the profile"),
+              "AWS region; without it: AWS_REGION, ECS or EC2 metadata, AWS_DEFAULT_REGION, then the profile"),
       Url("backends.*.endpoint", "xray", IN_XRAY(endpoint), "base URL of the service; without it: the region's own"),
       Text("backends.*.profile", "xray", IN_XRAY(profile),
               "profile of the shared AWS files; without it: AWS_PROFILE, then `default`"),

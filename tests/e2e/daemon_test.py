@@ -171,10 +171,11 @@ def test_no_region(tmp_path, link):
         assert "[Error] " in d.log and "Cannot fetch region" in d.log
 
 
-def test_a_name_in_the_environment_wins_over_flag_and_file(tmp_path, link):
-    with Daemon(tmp_path, link, None, "-n", "eu-west-1", env={"MOBULA_BACKENDS_XRAY_REGION": "ap-south-1"}) as d:
-        assert "Using region: ap-south-1\n" in d.log
-        d.stop()
+def test_a_flag_wins_over_a_name_in_the_environment_and_that_over_the_file(tmp_path, link):
+    for flags, want in ((["-n", "eu-west-1"], "eu-west-1"), ([], "ap-south-1")):
+        with Daemon(tmp_path, link, None, *flags, env={"MOBULA_BACKENDS_XRAY_REGION": "ap-south-1"}) as d:
+            assert f"Using region: {want}\n" in d.log
+            d.stop()
 
 
 def test_no_file_is_needed(tmp_path, link, xray):
@@ -266,7 +267,8 @@ def test_files_of_both_versions(tmp_path, link, xray, text):
     ("Version: 2\nConcurrency: -1\n", "Error occur when using config flag"),
     ("Version: 2\nLogging:\n  LogLevel: loud\n", "Error occur when using config flag"),
     ("Version: 2\n\tRegion: x\n", "Error occur when using config flag"),
-    ("Version: 2\nProxyAddress: 'not a url'\n", "backends.xray.http_proxy"),
+    ("Version: 2\nProxyAddress: 'not a url'\n", "bad.yaml:2:15: ProxyAddress: expected a URL"),
+    ("receivers: {}\nbackends: {out: {type: 'null'}}\n", "run it with `mobula run -c bad.yaml`"),
 ])
 def test_refused_files(tmp_path, link, text, says):
     (tmp_path / "bad.yaml").write_text(text)

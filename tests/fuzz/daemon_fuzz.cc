@@ -25,11 +25,16 @@ void ExpectMessage(const absl::Status& status) {
 }
 
 void CheckMigration(const DaemonSettings& settings) {
-  const auto text = MigrateDaemonSettings(settings, "fuzz.yaml");
-  if (!text.ok()) return ExpectMessage(text.status());
+  const auto migrated = MigrateDaemonSettings(settings, "fuzz.yaml");
+  if (!migrated.ok()) return ExpectMessage(migrated.status());
   ConfigInput input;
   input.environment = [](std::string_view) { return std::optional<std::string>(); };
-  const auto config = ParseConfig(*text, "migrated", input);
+  input.names = migrated->names;
+  // What flags said stands in the text as well.
+  const auto alone = ParseConfig(migrated->text, "migrated", input);
+  input.sets = migrated->sets;
+  const auto config = ParseConfig(migrated->text, "migrated", input);
+  EXPECT(alone.ok() == config.ok());
   if (!config.ok()) return ExpectMessage(config.status());
   EXPECT(config->udp.address == settings.udp_address.value);
   EXPECT(config->proxy.address == settings.tcp_address.value || settings.tcp_address.value.empty());

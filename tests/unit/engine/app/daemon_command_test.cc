@@ -95,7 +95,8 @@ TEST_F(DaemonFileTest, EveryLineOfAMistakeIsTold) {
   const Outcome outcome = Ran({"-c", file});
   EXPECT_EQ(outcome.status, 1);
   for (const std::string key :
-       {"receivers.udp.address", "receivers.proxy.address", "backends.xray.endpoint"}) {
+       {"cfg.yaml:2:22: Socket.UDPAddress: ", "cfg.yaml:2:53: Socket.TCPAddress: ",
+        "cfg.yaml:3:11: Endpoint: "}) {
     EXPECT_NE(outcome.err.find(key), std::string::npos) << outcome.err;
   }
   EXPECT_EQ(outcome.err.find("\\x0a"), std::string::npos) << outcome.err;
@@ -142,11 +143,38 @@ TEST_F(DaemonFileTest, MigratePrintsWhatTheDaemonModeRuns) {
   const auto loaded = LoadDaemonConfig(flags, {});
   const auto migrated = ParseConfig(*text, "migrated");
   ASSERT_TRUE(loaded.ok() && migrated.ok());
+  EXPECT_TRUE(loaded->config.of_daemon);
   EXPECT_EQ(loaded->config.udp.address, migrated->udp.address);
   EXPECT_EQ(std::get<XrayBackendConfig>(loaded->config.backends.at(0).settings).concurrency,
             std::get<XrayBackendConfig>(migrated->backends.at(0).settings).concurrency);
   EXPECT_FALSE(MigrateDaemonFile(Write("b.yaml", "Version: 2\nBogus: 1\n")).ok());
-  EXPECT_FALSE(MigrateDaemonFile(Write("c.yaml", "Version: 2\nEndpoint: no url\n")).ok());
+  const auto refused = MigrateDaemonFile(Write("c.yaml", "Version: 2\nEndpoint: no url\n"));
+  EXPECT_EQ(refused.status().message(),
+            folder_ +
+                "/c.yaml:2:11: Endpoint: \"no url\": expected a URL such as "
+                "https://xray.example:443");
+}
+
+TEST_F(DaemonFileTest, FlagsWinOverVariablesAndThoseOverTheFile) {
+  DaemonFlags flags;
+  flags.config = Write("cfg.yaml", "Version: 2\nRegion: eu-west-1\nConcurrency: 3\n");
+  flags.region = "us-east-1";
+  flags.buffer_memory = 100000;
+  ::setenv("MOBULA_BACKENDS_XRAY_REGION", "ap-south-1", 1);
+  ::setenv("MOBULA_BACKENDS_XRAY_CONCURRENCY", "7", 1);
+  const auto loaded = LoadDaemonConfig(flags, {});
+  flags.region.reset();
+  const auto without = LoadDaemonConfig(flags, {});
+  ::unsetenv("MOBULA_BACKENDS_XRAY_REGION");
+  ::unsetenv("MOBULA_BACKENDS_XRAY_CONCURRENCY");
+  ASSERT_TRUE(loaded.ok() && without.ok()) << loaded.status() << without.status();
+  const auto& xray = std::get<XrayBackendConfig>(loaded->config.backends.at(0).settings);
+  EXPECT_EQ(xray.region, "us-east-1");
+  EXPECT_EQ(xray.concurrency, 7);
+  EXPECT_EQ(std::get<XrayBackendConfig>(without->config.backends.at(0).settings).region,
+            "ap-south-1");
+  EXPECT_EQ(loaded->config.buffer.memory, 64ULL << 30);
+  EXPECT_EQ(loaded->config.warnings.size(), 1U);
 }
 
 }  // namespace

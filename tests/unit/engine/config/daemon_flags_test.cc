@@ -121,6 +121,8 @@ TEST(DaemonFlagsTest, MistakesAreToldInGosWords) {
   EXPECT_EQ(Refused({"-m"}), "flag needs an argument: -m");
   EXPECT_EQ(Refused({"--region"}), "flag needs an argument: -region");
   EXPECT_EQ(Refused({"-m", "abc"}), "invalid value \"abc\" for flag -m: parse error");
+  EXPECT_EQ(Refused({"-m", "http://u:hunter2@p"}),
+            "invalid value \"http://u:***@p\" for flag -m: parse error");
   EXPECT_EQ(Refused({"--buffer-memory="}),
             "invalid value \"\" for flag -buffer-memory: parse error");
   for (const std::string arg : {"---n", "-=", "--=x", "---"}) {

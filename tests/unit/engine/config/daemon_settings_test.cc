@@ -37,11 +37,11 @@ ConfigInput WithoutEnvironment() {
 }
 
 Config Migrated(const DaemonSettings& settings) {
-  const auto text = MigrateDaemonSettings(settings, "cfg.yaml");
-  EXPECT_TRUE(text.ok()) << text.status();
-  if (!text.ok()) return {};
-  const auto config = ParseConfig(*text, "migrated", WithoutEnvironment());
-  EXPECT_TRUE(config.ok()) << config.status() << "\n" << *text;
+  const auto migrated = MigrateDaemonSettings(settings, "cfg.yaml");
+  EXPECT_TRUE(migrated.ok()) << migrated.status();
+  if (!migrated.ok()) return {};
+  const auto config = ParseConfig(migrated->text, "migrated", WithoutEnvironment());
+  EXPECT_TRUE(config.ok()) << config.status() << "\n" << migrated->text;
   return config.ok() ? *config : Config();
 }
 
@@ -331,10 +331,10 @@ TEST(MigrateTest, SaysWhereEachValueCameFrom) {
   DaemonSettings settings =
       Parsed("Version: 2\nTotalBufferSizeMB: 24\nSocket: {UDPAddress: \":2000\"}");
   ApplyDaemonFlags(flags, &settings);
-  const auto text = MigrateDaemonSettings(settings, "/aws/xray/config.yaml");
-  ASSERT_TRUE(text.ok());
+  const auto migrated = MigrateDaemonSettings(settings, "/aws/xray/config.yaml");
+  ASSERT_TRUE(migrated.ok());
   EXPECT_EQ(
-      *text,
+      migrated->text,
       R"(# The X-Ray daemon's settings from /aws/xray/config.yaml, as a configuration of Mobula.
 # Behind each value: the daemon's key or flag that it came from.
 receivers:
@@ -354,6 +354,62 @@ log:
   level: info  # the daemon's default: prod
   path: "-"  # the daemon's default: standard output
 )");
+  EXPECT_EQ(migrated->sets, std::vector<std::string>{"backends.xray.region=us-east-2"});
+  EXPECT_EQ(migrated->names, (std::map<std::string, std::string>{
+                                 {"receivers.udp.address", "cfg.yaml:3:22: Socket.UDPAddress"},
+                                 {"buffer.memory", "cfg.yaml:2:20: TotalBufferSizeMB"},
+                                 {"backends.xray.region", "-n"}}));
+  EXPECT_TRUE(migrated->warnings.empty());
+}
+
+TEST(MigrateTest, WhatFlagsSayIsThereOnceMore) {
+  DaemonFlags flags;
+  ASSERT_TRUE(ParseDaemonFlags({"-n", "us-east-2", "-b", ":1", "-t", ":2", "-o=false", "-m", "5",
+                                "-r", "arn:r", "-a", "arn:x", "-f", "-", "-l", "prod", "-p", "p"},
+                               &flags)
+                  .ok());
+  DaemonSettings settings = Parsed(kEveryKey);
+  ApplyDaemonFlags(flags, &settings);
+  EXPECT_EQ(MigrateDaemonSettings(settings, "cfg.yaml")->sets,
+            (std::vector<std::string>{
+                "receivers.udp.address=:1", "receivers.proxy.address=:2", "buffer.memory=5MiB",
+                "backends.xray.region=us-east-2", "backends.xray.role_arn=arn:r",
+                "backends.xray.resource_arn=arn:x", "backends.xray.http_proxy=p", "aws.metadata=on",
+                "log.level=info", "log.path=./-"}));
+}
+
+TEST(MigrateTest, MistakesHaveTheDaemonsNames) {
+  DaemonFlags flags;
+  flags.proxy_address = "ftp://user:hunter2@proxy";
+  flags.region = "EU";
+  DaemonSettings settings = Parsed(
+      "Version: 2\nSocket:\n  TCPAddress: nowhere\nEndpoint: http://user:hunter2@xray\nRoleARN: "
+      "x\n");
+  ApplyDaemonFlags(flags, &settings);
+  const auto migrated = MigrateDaemonSettings(settings, "cfg.yaml");
+  ASSERT_TRUE(migrated.ok());
+  ConfigInput input = WithoutEnvironment();
+  input.sets = migrated->sets;
+  input.names = migrated->names;
+  input.variables = [] {
+    return Variables{{"MOBULA_BACKENDS_XRAY_TIMEOUT", "soon"},
+                     {"MOBULA_BACKENDS_XRAY_REGION", "X"}};
+  };
+  const auto config = ParseConfig(migrated->text, "migrated", input);
+  ASSERT_FALSE(config.ok());
+  EXPECT_EQ(
+      config.status().message(),
+      "cfg.yaml:3:15: Socket.TCPAddress: \"nowhere\": expected auto, off or an address such as "
+      "127.0.0.1:2000, [::1]:2000 or :2000\n"
+      "cfg.yaml:4:11: Endpoint: \"http://user:***@xray\": expected a URL such as "
+      "https://xray.example:443\n"
+      "cfg.yaml:5:10: RoleARN: \"x\": expected the ARN of a role such as "
+      "arn:aws:iam::123456789012:role/xray-writer\n"
+      "environment MOBULA_BACKENDS_XRAY_TIMEOUT: backends.xray.timeout: \"soon\": expected a "
+      "duration from 100ms to 10m, such as 250ms, 1s or 2m\n"
+      "-n: \"EU\": expected an AWS region such as eu-west-1\n"
+      "-p: expected a URL such as http://proxy.example:3128 or "
+      "http://user:password@proxy.example:3128");
 }
 
 TEST(MigrateTest, TooLittleMemoryIsRefused) {
@@ -379,12 +435,38 @@ TEST(MigrateTest, OddTextsStayWhatTheyAre) {
   EXPECT_EQ(Migrated(settings).log.path, "./-");
   settings.log_path = {"/tmp/${env:HOME}", "-f"};
   EXPECT_FALSE(MigrateDaemonSettings(settings, "flags").ok());
+  settings.log_path = {"\xff", "-f"};
+  EXPECT_EQ(MigrateDaemonSettings(settings, "flags").status().message(), "-f: not UTF-8");
 }
 
-TEST(MigrateTest, MoreConcurrencyThanThereIsIsCut) {
+TEST(MigrateTest, MoreThanThereIsIsCutAndTold) {
   DaemonSettings settings;
-  settings.concurrency = {5000, "Concurrency"};
-  EXPECT_EQ(Xray(Migrated(settings)).concurrency, 1024);
+  settings.concurrency = {5000, "Concurrency", "cfg.yaml:2:14"};
+  settings.buffer_mb = {65537, "-m"};
+  const auto migrated = MigrateDaemonSettings(settings, "cfg.yaml");
+  ASSERT_TRUE(migrated.ok());
+  EXPECT_EQ(migrated->warnings,
+            (std::vector<std::string>{
+                "-m: 65537: taken as 65536, the most there is",
+                "cfg.yaml:2:14: Concurrency: 5000: taken as 1024, the most there is"}));
+  const Config config = Migrated(settings);
+  EXPECT_EQ(config.buffer.memory, 64ULL << 30);
+  EXPECT_EQ(Xray(config).concurrency, 1024);
+}
+
+TEST(DaemonFileTest, AConfigurationOfMobulaIsToldFromAFileOfTheDaemon) {
+  for (const std::string text : {"backends: {}\n", "receivers: {}\nlog: {}\n"}) {
+    for (const DaemonKeys keys : {DaemonKeys::kStrict, DaemonKeys::kLoose}) {
+      EXPECT_EQ(Refused(text, keys),
+                "Config Version is missing. cfg.yaml is a configuration of Mobula, not of the "
+                "X-Ray daemon: run it with `mobula run -c cfg.yaml`.");
+    }
+  }
+}
+
+TEST(DaemonFileTest, NoPasswordIsToldWhereverItStands) {
+  const std::string said = Refused("Version: 2\nLogging:\n  LogLevel: http://user:hunter2@proxy\n");
+  EXPECT_EQ(said.find("hunter2"), std::string::npos) << said;
 }
 
 }  // namespace

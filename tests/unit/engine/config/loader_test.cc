@@ -332,5 +332,29 @@ TEST(LoadConfigTest, TheProcessesOwnEnvironmentCountsWhenNoneIsGiven) {
   EXPECT_EQ(with_its_own->batch.documents, 50);
 }
 
+TEST(LoaderTest, AFileOfTheDaemonIsToldAtOnce) {
+  EXPECT_EQ(ErrorOf("Region: eu-west-1\nVersion: 2\nSocket: {UDPAddress: \":2000\"}\n"),
+            "test.yaml:2:1: Version: this is a file of the X-Ray daemon: `mobula config migrate "
+            "test.yaml` makes a configuration of it, `xray -c test.yaml` runs it as it is");
+}
+
+TEST(LoaderTest, NoPasswordIsToldWhereverItStands) {
+  for (const std::string option : {"log.level", "batch.documents", "shutdown.grace",
+                                   "admin.address", "buffer.memory", "receivers.proxy.backend"}) {
+    const std::string error = ErrorOf(kSmallest, {option + "=http://user:hunter2@proxy"});
+    EXPECT_NE(error.find("user:***@proxy"), std::string::npos) << error;
+    EXPECT_EQ(error.find("hunter2"), std::string::npos) << error;
+  }
+}
+
+TEST(LoaderTest, APathOfASocketMayBeGivenAsItsAddress) {
+  const std::string start = std::string(kSmallest) + "receivers: { unix: { path: ";
+  EXPECT_EQ(Parse(start + "\"unix:/run/m.sock\" } }").unix_socket.path, "/run/m.sock");
+  EXPECT_EQ(Parse(start + "\"unix:" + std::string(107, 'x') + "\" } }").unix_socket.path,
+            std::string(107, 'x'));
+  EXPECT_NE(ErrorOf(start + "\"unix:\" } }"), "");
+  EXPECT_NE(ErrorOf(start + "\"unix:" + std::string(108, 'x') + "\" } }"), "");
+}
+
 }  // namespace
 }  // namespace mobula

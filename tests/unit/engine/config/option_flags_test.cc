@@ -43,6 +43,9 @@ TEST(OptionFlagsTest, MistakesNameTheFlagAndNeverItsValue) {
   EXPECT_EQ(
       ErrorOf({"--backends.prod.http_poxy=http://u:hunter2@p"}),
       "--backends.prod.http_poxy: unknown option (did you mean \"--backends.prod.http_proxy\"?)");
+  EXPECT_EQ(ErrorOf({"--backends.A.type=xray"}),
+            "--backends.A.type: a backend's name is 1 to 63 of a-z, 0-9, _ and -");
+  EXPECT_EQ(ErrorOf({"http://user:hunter2@proxy"}), "unexpected argument: http://user:***@proxy");
   EXPECT_EQ(ErrorOf({"--verbose"}), "--verbose: unknown option");
   EXPECT_EQ(ErrorOf({"--routes[0].to=x"}), "--routes[0].to: unknown option");
   EXPECT_EQ(ErrorOf({"--log.level"}), "--log.level: its value is missing");

@@ -32,6 +32,8 @@ TEST(OptionsTest, ThePatternOfAFormTakesWhatTheFormTakes) {
       "06600",
       "arn:aws:iam::123456789012:role/a",
       "/run/x.sock",
+      "unix:/run/x.sock",
+      "unix:",
       "arn:aws-us-gov:iam::123456789012:role/a/b+c=d,e.f@g-h_i",
       "arn:aws:iam::1:role/a",
       "ab",
