@@ -39,7 +39,7 @@ class AwsClient {
   ~AwsClient();
 
   struct Request {
-    std::string_view method = "POST";
+    std::string method = "POST";
     std::string path;  // below the endpoint's base: "/GetSamplingRules"; may have a query
     // Signed and sent, beside those the client adds: Host, Content-Length, User-Agent, Authorization, X-Amz-Date,
     // X-Amz-Security-Token. None of these may be among them, nor anything that holds for one connection only

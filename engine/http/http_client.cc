@@ -232,7 +232,9 @@ class HttpClient::Impl final : public HttpConnectionOwner {
   }
 
   void Post(HttpDone done, absl::Status transport, std::string_view fault) {
-    asio::post(context_, [done = std::move(done), transport = std::move(transport), fault] {
+    asio::post(context_, [alive = std::weak_ptr<bool>(alive_), done = std::move(done),
+                          transport = std::move(transport), fault] {
+      if (alive.expired()) return;
       HttpResponse response;
       response.transport = transport;
       response.fault = fault;

@@ -7,7 +7,7 @@
 // Errors:    a call that got no answer ends with HttpResponse::transport: DeadlineExceeded
 //            (time-out), Unavailable (no connection, reset, TLS handshake), NotFound (DNS),
 //            Unauthenticated (the certificate was not accepted), DataLoss (no HTTP, or over a
-//            limit), Cancelled (Close). Redirects are answers like any other. A forward proxy that
+//            limit), ResourceExhausted (over the budget), Cancelled (Close). Redirects are answers like any other. A forward proxy that
 //            refuses the tunnel, or wants to know who asks (407), is Unavailable.
 // Limits:    16 KiB of answer headers, of a proxy's answer, of one chunk's head and of the trailer, `body_bytes_max` of
 //            answer body, one connection per call in flight.
@@ -32,6 +32,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/base/time.h"
+#include "engine/http/byte_budget.h"
 #include "engine/http/http_url.h"
 #include "engine/http/io_loop.h"
 
@@ -49,13 +50,15 @@ struct HttpRequest {
 struct HttpResponse {
   absl::Status transport;
   // A short stable name of what `transport` is about: "timeout", "refused", "unreachable", "reset",
-  // "dns", "tls_verify", "tls_handshake", "garbled", "canceled", "invalid_request", "proxy_refused".
+  // "dns", "tls_verify", "tls_handshake", "garbled", "busy" (over the budget), "canceled", "invalid_request",
+  // "proxy_refused".
   // Empty with an answer.
   std::string_view fault;
 
   int status = 0;
   std::vector<std::pair<std::string, std::string>> headers;
   std::string body;
+  std::shared_ptr<ByteShare> share;  // counts this; null where the client has no budget
 
   // The first header of that name, in any case; empty when there is none.
   [[nodiscard]] std::string_view Header(std::string_view name) const noexcept;
@@ -78,6 +81,7 @@ class HttpClient {
     std::string ca_file;  // PEM; empty: the system's
     bool verify = true;
     size_t body_bytes_max = 1 << 20;
+    std::shared_ptr<ByteBudget> budget;  // of answers, also after they were handed over; null: none
     size_t idle_connections_max = 64;
     Duration idle_timeout = std::chrono::seconds(50);
     Duration connect_timeout = std::chrono::seconds(3);  // per address, while there is another one

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "engine/base/check.h"
+#include "engine/http/close_on_exec.h"
 
 namespace mobula {
 
@@ -53,11 +54,19 @@ void HttpResponseParser::on_field_impl(http::field, text name, text value, error
   // The base class bounds what it has not yet taken, not the sum of what came bit by bit.
   head_bytes_ += name.size() + value.size();
   if (head_bytes_ > kHeaderBytesMax) error = http::error::header_limit;
+  if (response_->share != nullptr &&
+      !response_->share->Resize(HeadBytes() + response_->body.capacity())) {
+    error = make_error_code(boost::system::errc::not_enough_memory);
+  }
   response_->headers.emplace_back(std::string(name), std::string(value));
 }
 
-size_t HttpResponseParser::on_body_impl(text data, error_code&) {
-  response_->body.append(data.data(), data.size());
+size_t HttpResponseParser::on_body_impl(text data, error_code& error) {
+  if (response_->share == nullptr) {
+    response_->body.append(data.data(), data.size());
+  } else if (!response_->share->Append({data.data(), data.size()}, HeadBytes(), &response_->body)) {
+    error = make_error_code(boost::system::errc::not_enough_memory);
+  }
   return data.size();
 }
 
@@ -85,6 +94,7 @@ void HttpConnection::TryNextEndpoint() {
     const Tcp::endpoint& endpoint = endpoints_[endpoint_next_++];
     socket_.close(error);
     socket_.open(endpoint.protocol(), error);
+    if (!error) SetCloseOnExec(socket_.native_handle());
     if (!error) socket_.non_blocking(true, error);
     if (!error) socket_.set_option(Tcp::no_delay(true), error);
     if (error) {
@@ -267,10 +277,16 @@ void HttpConnection::Begin() {
   written_ = 0;
   answered_ = write_broken_ = write_wants_read_ = read_wants_write_ = false;
   partial_.clear();
-  response_ = HttpResponse();
-  parser_.emplace(&response_, owner_->options().body_bytes_max, call_->head_only);
+  ExpectAnswer();
   Write();
   WaitReadable();
+}
+
+void HttpConnection::ExpectAnswer() {
+  const HttpClient::Options& options = owner_->options();
+  response_ = HttpResponse();
+  if (options.budget != nullptr) response_.share = std::make_shared<ByteShare>(options.budget);
+  parser_.emplace(&response_, options.body_bytes_max, call_->head_only);
 }
 
 void HttpConnection::Write() {
@@ -375,6 +391,10 @@ bool HttpConnection::Feed(const char* data, size_t size) {
     const size_t used = parser_->put(asio::buffer(data, size), error);
     data += used;
     size -= used;
+    if (error == boost::system::errc::not_enough_memory) {
+      Fail(absl::ResourceExhaustedError("too many bytes of answers are under way"), "busy");
+      return false;
+    }
     if (error && error != http::error::need_more) {
       Fail(absl::DataLossError(fmt::format("the answer is not usable HTTP: {}", error.message())),
            "garbled");
@@ -385,8 +405,7 @@ bool HttpConnection::Feed(const char* data, size_t size) {
         Finish(/*reusable=*/size == 0 && parser_->keep_alive());
         return false;
       }
-      response_ = HttpResponse();
-      parser_.emplace(&response_, owner_->options().body_bytes_max, call_->head_only);
+      ExpectAnswer();
       continue;
     }
     if (error || used == 0) break;

@@ -32,7 +32,7 @@ struct HttpCall {
 };
 using HttpCallPtr = std::unique_ptr<HttpCall>;
 
-// Collects an answer into an HttpResponse.
+// Collects an answer into an HttpResponse, counted in its share where there is one.
 class HttpResponseParser final : public boost::beast::http::basic_parser<false> {
  public:
   HttpResponseParser(HttpResponse* response, size_t body_bytes_max, bool head_only);
@@ -51,6 +51,8 @@ class HttpResponseParser final : public boost::beast::http::basic_parser<false> 
   void on_chunk_header_impl(uint64_t, text, error_code&) override {}
   size_t on_chunk_body_impl(uint64_t, text data, error_code&) override;
   void on_finish_impl(error_code&) override {}
+  // Twice, because they are kept as many small strings.
+  [[nodiscard]] size_t HeadBytes() const { return 2 * head_bytes_; }
 
   HttpResponse* const response_;
   size_t head_bytes_ = 0;
@@ -122,6 +124,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   IoResult ReadSome(char* data, size_t size);
   // Takes received bytes; false when the call is over.
   bool Feed(const char* data, size_t size);
+  // Makes ready for an answer.
+  void ExpectAnswer();
   void OnEnd();
   void Finish(bool reusable);
   void Lost(std::string_view reason);

@@ -28,7 +28,7 @@ std::optional<std::chrono::system_clock::time_point> ParseHttpDate(std::string_v
   const auto minute = Number(text.substr(20, 2));
   const auto second = Number(text.substr(23, 2));
   if (!day || month == std::string_view::npos || month % 3 != 0 || !year || !hour || !minute ||
-      !second || *hour > 23 || *minute > 59 || *second > 60) {
+      !second || *year < 1970 || *year > 2200 || *hour > 23 || *minute > 59 || *second > 60) {
     return std::nullopt;
   }
   const std::chrono::year_month_day date{std::chrono::year(*year),

@@ -7,7 +7,7 @@
 
 namespace mobula {
 
-// Nothing when `text` is not such a date.
+// Nothing when `text` is not such a date, or none from 1970 to 2200.
 std::optional<std::chrono::system_clock::time_point> ParseHttpDate(std::string_view text) noexcept;
 
 }  // namespace mobula

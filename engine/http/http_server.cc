@@ -22,6 +22,7 @@
 #include "absl/strings/match.h"
 #include "engine/base/check.h"
 #include "engine/base/status_macros.h"
+#include "engine/http/close_on_exec.h"
 #include "engine/http/http_url.h"
 
 namespace mobula {
@@ -34,6 +35,10 @@ using Tcp = asio::ip::tcp;
 namespace {
 
 constexpr size_t kHeadersMax = 128;
+constexpr size_t kBudget = 32 << 20;
+// Else the kernel would take megabytes for a connection, which a container pays for too.
+constexpr int kKernelBuffer = 64 * 1024;
+constexpr std::string_view kBusy = "too many requests at once, try again";
 
 absl::string_view ToAbsl(std::string_view text) { return {text.data(), text.size()}; }
 
@@ -49,53 +54,32 @@ int StatusOf(const error_code& error) {
   return 400;
 }
 
-// One holder's part of a sum with a limit. The sum is shared, because an answer may come when the server is gone.
-class Share {
- public:
-  explicit Share(std::shared_ptr<size_t> sum) : sum_(std::move(sum)) {}
-  ~Share() { *sum_ -= bytes_; }
-  Share(const Share&) = delete;
-  Share& operator=(const Share&) = delete;
-
-  // Makes this part `bytes` large; false, and as before, when the sum would be over `max`.
-  bool Resize(size_t bytes, size_t max) {
-    if (bytes > bytes_ && (*sum_ > max || bytes - bytes_ > max - *sum_)) return false;
-    *sum_ = *sum_ - bytes_ + bytes;
-    bytes_ = bytes;
-    return true;
+// A request until its handler has returned.
+struct Exchange {
+  explicit Exchange(std::shared_ptr<ByteBudget> budget) {
+    shown.share = std::make_shared<ByteShare>(std::move(budget));
   }
 
- private:
-  const std::shared_ptr<size_t> sum_;
-  size_t bytes_ = 0;
-};
-
-// A request from its first byte until it is answered. Shared by its connection and its responder, so that what
-// the handler was shown outlives a client that goes away.
-struct Exchange {
-  explicit Exchange(std::shared_ptr<size_t> bodies) : share(std::move(bodies)) {}
-
-  // What the handler sees; nothing else changes from here on.
+  // Completes what the handler sees; nothing else changes from here on.
   void Show() {
     shown.method = method == "HEAD" ? std::string_view("GET") : method;
     shown.target = target;
-    shown.body = body;
     shown.headers.assign(headers.begin(), headers.end());
   }
 
   std::string method;
   std::string target;
   std::vector<std::pair<std::string, std::string>> headers;
-  std::string body;
-  Share share;  // of the body
   HttpServerRequest shown;
 };
 
 // Collects a request into an Exchange.
 class RequestParser final : public http::basic_parser<true> {
  public:
-  RequestParser(Exchange* exchange, const HttpServer::Options& options)
-      : exchange_(exchange), options_(options) {
+  // `make_room` is asked for room for the head; false: there is none to be had.
+  RequestParser(Exchange* exchange, const HttpServer::Options& options,
+                std::function<bool()> make_room)
+      : exchange_(exchange), options_(options), make_room_(std::move(make_room)) {
     eager(true);
     header_limit(static_cast<uint32_t>(options.header_bytes_max));
     body_limit(options.body_bytes_max);
@@ -111,7 +95,14 @@ class RequestParser final : public http::basic_parser<true> {
   void Count(size_t bytes, error_code& error) {
     head_bytes_ += bytes;
     if (head_bytes_ > options_.header_bytes_max) error = http::error::header_limit;
+    while (!exchange_->shown.share->Resize(HeadBytes() + exchange_->shown.body.capacity())) {
+      if (make_room_()) continue;
+      error = make_error_code(boost::system::errc::not_enough_memory);
+      return;
+    }
   }
+  // With the pairs of strings that a header is kept and shown in.
+  [[nodiscard]] size_t HeadBytes() const { return head_bytes_ + 96 * exchange_->headers.size(); }
 
   void on_request_impl(http::verb, text method, text target, int version,
                        error_code& error) override {
@@ -131,9 +122,8 @@ class RequestParser final : public http::basic_parser<true> {
   // Reserves nothing: how much comes is only known when it came.
   void on_body_init_impl(const boost::optional<uint64_t>&, error_code&) override {}
   size_t on_body_impl(text data, error_code& error) override {
-    std::string& body = exchange_->body;
-    body.append(data.data(), data.size());
-    if (!exchange_->share.Resize(body.capacity(), options_.bodies_bytes_max)) {
+    HttpServerRequest& shown = exchange_->shown;
+    if (!shown.share->Append({data.data(), data.size()}, HeadBytes(), &shown.body)) {
       error = make_error_code(boost::system::errc::not_enough_memory);
     }
     return data.size();
@@ -146,6 +136,7 @@ class RequestParser final : public http::basic_parser<true> {
 
   Exchange* const exchange_;
   const HttpServer::Options& options_;
+  const std::function<bool()> make_room_;
   size_t head_bytes_ = 0;
   bool http11_ = false;
   bool in_body_ = false;
@@ -181,7 +172,7 @@ std::string BuildHead(const HttpReply& reply, bool http11, bool keep_alive) {
   for (const auto& header : reply.headers) {
     if (IsSendable(header)) fmt::format_to(out, "{}: {}\r\n", header.first, header.second);
   }
-  if (HasBody(reply.status)) fmt::format_to(out, "Content-Length: {}\r\n", reply.body.size());
+  if (HasBody(reply.status)) fmt::format_to(out, "Content-Length: {}\r\n", reply.text().size());
   if (keep_alive != http11) {
     fmt::format_to(out, "Connection: {}\r\n", keep_alive ? "keep-alive" : "close");
   }
@@ -205,7 +196,9 @@ class HttpServer::Impl : public std::enable_shared_from_this<Impl> {
         context_(loop->context()),
         acceptor_(context_),
         handler_(std::move(handler)),
-        options_(options) {
+        options_(std::move(options)),
+        budget_(options_.budget != nullptr ? options_.budget
+                                           : std::make_shared<ByteBudget>(kBudget)) {
     CHECK(options_.connections_max > 0);
   }
 
@@ -222,6 +215,8 @@ class HttpServer::Impl : public std::enable_shared_from_this<Impl> {
   void Accept();
   // So that nobody is locked out by connections that say nothing.
   void CloseTheQuietest();
+  // Refuses the request that has been coming for longest, but for that of `asking`; false when there is none.
+  bool RefuseTheSlowest(const Connection* asking);
 
   IoLoop* const loop_;
   asio::io_context& context_;
@@ -229,7 +224,7 @@ class HttpServer::Impl : public std::enable_shared_from_this<Impl> {
   const Handler handler_;
   const Options options_;
   std::set<std::shared_ptr<Connection>> connections_;
-  const std::shared_ptr<size_t> bodies_ = std::make_shared<size_t>(0);  // bytes held, of all
+  const std::shared_ptr<ByteBudget> budget_;
   std::array<char, 16 * 1024> scratch_;  // for one read, within one call
   bool closed_ = false;
 };
@@ -243,7 +238,8 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
       : server_(std::move(server)),
         socket_(std::move(socket)),
         timer_(server_->loop_),
-        reply_share_(server_->bodies_) {}
+        received_share_(server_->budget_),
+        reply_share_(server_->budget_) {}
 
   void Start() {
     error_code ignored;
@@ -251,10 +247,12 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
     Next(server_->options_.head_timeout);
   }
 
-  // Does nothing unless `exchange` is what the handler is at.
-  void Answer(const Exchange* exchange, HttpReply reply) {
-    if (state_ == State::kPending && exchange_.get() == exchange) Reply(std::move(reply));
+  // Does nothing unless it is request number `turn` that waits for its answer.
+  void Answer(uint64_t turn, HttpReply reply) {
+    if (state_ == State::kPending && turn_ == turn) Reply(std::move(reply));
   }
+
+  void RefuseBusy() { Refuse(503, kBusy); }
 
   void Close() {
     if (state_ == State::kClosed) return;
@@ -262,7 +260,10 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
     timer_.Cancel();
     error_code ignored;
     socket_.close(ignored);
+    parser_.reset();
     exchange_.reset();
+    Forget();
+    reply_share_.Clear();
     server_->connections_.erase(shared_from_this());
     server_.reset();
   }
@@ -272,6 +273,9 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
   [[nodiscard]] std::pair<bool, Time> Worth() const {
     return {!peer_done_ && state_ != State::kEnding, quiet_since_};
   }
+
+  // Whether a part of a request has come.
+  [[nodiscard]] bool is_reading() const { return state_ == State::kReading && begun_; }
 
  private:
   enum class State : uint8_t {
@@ -284,42 +288,45 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
 
   void Next(Duration patience) {
     state_ = State::kReading;
-    exchange_ = std::make_shared<Exchange>(server_->bodies_);
-    parser_.emplace(exchange_.get(), server_->options_);
+    exchange_ = std::make_unique<Exchange>(server_->budget_);
+    parser_.emplace(exchange_.get(), server_->options_,
+                    [this] { return server_->RefuseTheSlowest(this); });
     begun_ = head_done_ = false;
-    if (received_.empty()) received_.shrink_to_fit();
     quiet_since_ = std::chrono::steady_clock::now();
     SetTimer(patience);
-    Parse();
+    Parse(received_, /*kept=*/true);
   }
 
-  // Takes what was received into the request; ends in reading on, in the handler or in a refusal.
-  void Parse() {
+  // Takes what was received into the request; ends in reading on, in the handler or in a refusal. `kept`: it is
+  // received_, else it follows on nothing.
+  void Parse(std::string_view data, bool kept) {
     if (!begun_) {
       // Empty lines before a request are a habit of old clients (RFC 9112, section 2.2).
-      received_.erase(0, std::min(received_.find_first_not_of("\r\n"), received_.size()));
-      if (!received_.empty()) {
+      data.remove_prefix(std::min(data.find_first_not_of("\r\n"), data.size()));
+      if (!data.empty()) {
         begun_ = true;
         SetTimer(server_->options_.head_timeout);
       }
     }
-    while (!received_.empty()) {
+    while (!data.empty()) {
       // The parser asserts that the end of a chunked body is there as a whole, five bytes.
-      if (head_done_ && parser_->chunked() && received_.size() < 5) break;
+      if (head_done_ && parser_->chunked() && data.size() < 5) break;
       error_code error;
-      const size_t used = parser_->put(asio::buffer(received_), error);
-      received_.erase(0, used);
+      const size_t used = parser_->put(asio::buffer(data.data(), data.size()), error);
+      data.remove_prefix(used);
       if (error && error != http::error::need_more) {
-        Refuse(StatusOf(error), error.message());
+        const int status = StatusOf(error);
+        Refuse(status, status == 503 ? std::string(kBusy) : error.message());
         return;
       }
-      if (!head_done_ && parser_->is_header_done() && !OnHead()) return;
+      if (!head_done_ && parser_->is_header_done() && !OnHead(data.empty())) return;
       if (parser_->is_done()) {
-        OnRequest();
+        if (Keep(data, kept)) OnRequest();
         return;
       }
       if (error || used == 0) break;
     }
+    if (!Keep(data, kept)) return;
     // The parser bounds the head and the body, but no chunk's head and no trailer.
     if (received_.size() > server_->options_.header_bytes_max) {
       Refuse(400, "a line without end");
@@ -330,14 +337,45 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
     }
   }
 
+  // Keeps what is not parsed yet, the end of received_ or of what follows on nothing; false when the request is
+  // refused because there is no room.
+  bool Keep(std::string_view rest, bool kept) {
+    if (rest.empty()) {
+      Forget();
+    } else if (kept) {
+      received_.erase(0, received_.size() - rest.size());
+    } else {
+      return Receive(rest);
+    }
+    return true;
+  }
+
+  bool Receive(std::string_view data) {
+    while (!received_share_.Append(data, 0, &received_)) {
+      if (server_->RefuseTheSlowest(this)) continue;
+      RefuseBusy();
+      return false;
+    }
+    return true;
+  }
+
+  void Forget() {
+    std::string().swap(received_);
+    received_share_.Clear();
+  }
+
   // False when the request is refused.
-  bool OnHead() {
+  bool OnHead(bool all_taken) {
     head_done_ = true;
     SetTimer(server_->options_.timeout);
     exchange_->Show();
     const HttpServerRequest& request = exchange_->shown;
-    // The parser would take any other coding for no body at all.
-    if (!request.Header("transfer-encoding").empty() && !parser_->chunked()) {
+    // The parser would take other codings for no body at all, or for chunked.
+    const auto is_coding = [](const auto& h) { return SameName(h.first, "transfer-encoding"); };
+    const auto coded = std::find_if(request.headers.begin(), request.headers.end(), is_coding);
+    if (coded != request.headers.end() &&
+        (!SameName(coded->second, "chunked") || !parser_->chunked() ||
+         std::any_of(coded + 1, request.headers.end(), is_coding))) {
       Refuse(501, "a transfer coding other than chunked");
       return false;
     }
@@ -347,7 +385,7 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
       Refuse(417, "an expectation other than 100-continue");
       return false;
     }
-    if (parser_->is_done() || !received_.empty() || !exchange_->body.empty()) return true;
+    if (parser_->is_done() || !all_taken || !request.body.empty()) return true;
     // There is room for it: all earlier answers have been handed over. Half of it would spoil the answer.
     constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
     const ssize_t sent = ::send(socket_.native_handle(), kContinue.data(), kContinue.size(),
@@ -363,38 +401,59 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
     HttpReply reply;
     reply.status = status;
     reply.body = fmt::format("{}\n", reason);
+    if (status == 503) reply.headers = {{"Retry-After", "1"}};
     keep_alive_ = false;
     http11_ = true;
     head_only_ = false;
     parser_.reset();
+    exchange_.reset();
+    Forget();
     Reply(std::move(reply));
   }
 
   void Reply(HttpReply reply) {
     state_ = State::kReplying;
-    if (exchange_ != nullptr) static_cast<void>(exchange_->share.Resize(0, 0));
-    exchange_.reset();
     if (reply.status < 200 || reply.status > 999) reply.status = 500;
-    if (!HasBody(reply.status)) reply.body.clear();
-    if (!reply_share_.Resize(reply.body.capacity(), server_->options_.bodies_bytes_max)) {
-      reply = HttpReply();
-      reply.status = 503;
-      reply.body = "too many answers are under way\n";
+    if (!HasBody(reply.status)) {
+      reply.body.clear();
+      reply.shared_body.reset();
     }
     reply_head_ = BuildHead(reply, http11_, keep_alive_);
-    reply_body_ = head_only_ ? std::string() : std::move(reply.body);
+    if (!CountReply(reply)) {
+      reply = HttpReply();
+      reply.status = 503;
+      reply.body = fmt::format("{}\n", kBusy);
+      reply.headers = {{"Retry-After", "1"}};
+      reply_head_ = BuildHead(reply, http11_, keep_alive_);
+    }
+    if (!head_only_) {
+      reply_body_ = std::move(reply.body);
+      reply_shared_ = std::move(reply.shared_body);
+    }
     quiet_since_ = std::chrono::steady_clock::now();
     SetTimer(server_->options_.timeout);
-    const std::array<asio::const_buffer, 2> parts = {asio::buffer(reply_head_),
-                                                     asio::buffer(reply_body_)};
+    const std::array<asio::const_buffer, 2> parts = {
+        asio::buffer(reply_head_),
+        asio::buffer(reply_shared_ != nullptr ? *reply_shared_ : reply_body_)};
     asio::async_write(socket_, parts, [self = shared_from_this()](const error_code& error, size_t) {
       if (self->state_ == State::kReplying) self->OnReplied(error);
     });
   }
 
+  bool CountReply(const HttpReply& reply) {
+    const size_t bytes = reply_head_.size() + reply.body.capacity();
+    while (!reply_share_.Resize(bytes)) {
+      const bool small = bytes <= server_->options_.header_bytes_max && reply.status != 503;
+      if (!small || !server_->RefuseTheSlowest(this)) return false;
+    }
+    return true;
+  }
+
   void OnReplied(const error_code& error) {
+    std::string().swap(reply_head_);
     std::string().swap(reply_body_);
-    static_cast<void>(reply_share_.Resize(0, 0));
+    reply_shared_.reset();
+    reply_share_.Clear();
     if (error) {
       Close();
     } else if (keep_alive_) {
@@ -413,7 +472,7 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
     }
     error_code ignored;
     socket_.shutdown(Tcp::socket::shutdown_send, ignored);
-    std::string().swap(received_);
+    Forget();
     SetTimer(server_->options_.timeout);
     WaitReadable();
   }
@@ -448,11 +507,19 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
       if (state_ != State::kPending) Close();
       return;
     }
-    if (state_ != State::kEnding) received_.append(buffer.data(), static_cast<size_t>(size));
-    if (state_ == State::kReading) {
-      Parse();
-    } else {
+    const std::string_view data(buffer.data(), static_cast<size_t>(size));
+    if (state_ == State::kEnding) {
       WaitReadable();
+    } else if (state_ == State::kPending) {
+      if (received_share_.Append(data, 0, &received_)) {
+        WaitReadable();
+      } else {
+        Close();
+      }
+    } else if (received_.empty()) {
+      Parse(data, /*kept=*/false);
+    } else if (Receive(data)) {
+      Parse(received_, /*kept=*/true);
     }
   }
 
@@ -471,7 +538,9 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
   bool peer_done_ = false;  // the client sends no more
 
   std::string received_;  // not yet parsed
-  std::shared_ptr<Exchange> exchange_;
+  ByteShare received_share_;
+  std::unique_ptr<Exchange> exchange_;  // while its request is read
+  uint64_t turn_ = 0;                   // of the request that the handler got last
   std::optional<RequestParser> parser_;
   bool begun_ = false;      // the first byte of the request has come
   bool head_done_ = false;  // all of its head has
@@ -483,16 +552,16 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
 
   std::string reply_head_;
   std::string reply_body_;
-  Share reply_share_;
+  std::shared_ptr<const std::string> reply_shared_;  // in place of it
+  ByteShare reply_share_;
 };
 
 // Answers one request once: what a Responder is made of.
 class HttpServer::Impl::Answerer {
  public:
-  Answerer(std::weak_ptr<Connection> connection, std::shared_ptr<Exchange> exchange)
-      : connection_(std::move(connection)), exchange_(std::move(exchange)) {}
+  Answerer(std::weak_ptr<Connection> connection, uint64_t turn)
+      : connection_(std::move(connection)), turn_(turn) {}
   ~Answerer() {
-    if (exchange_ == nullptr) return;
     HttpReply reply;
     reply.status = 500;
     reply.body = "the request was not answered\n";
@@ -502,16 +571,14 @@ class HttpServer::Impl::Answerer {
   Answerer& operator=(const Answerer&) = delete;
 
   void Answer(HttpReply reply) {
-    const std::shared_ptr<Exchange> exchange = std::move(exchange_);
     const std::shared_ptr<Connection> connection = connection_.lock();
-    if (exchange != nullptr && connection != nullptr) {
-      connection->Answer(exchange.get(), std::move(reply));
-    }
+    connection_.reset();
+    if (connection != nullptr) connection->Answer(turn_, std::move(reply));
   }
 
  private:
-  const std::weak_ptr<Connection> connection_;
-  std::shared_ptr<Exchange> exchange_;  // null once answered
+  std::weak_ptr<Connection> connection_;  // empty once answered
+  const uint64_t turn_;
 };
 
 void HttpServer::Impl::Connection::OnRequest() {
@@ -522,11 +589,10 @@ void HttpServer::Impl::Connection::OnRequest() {
   keep_alive_ = parser_->keep_alive();
   head_only_ = exchange_->method == "HEAD";
   parser_.reset();
-  exchange_->Show();
   // The handler may close the server, and answer while it still looks at the request.
   const std::shared_ptr<Impl> server = server_;
-  const std::shared_ptr<Exchange> exchange = exchange_;
-  auto answerer = std::make_shared<Answerer>(weak_from_this(), exchange);
+  const std::unique_ptr<Exchange> exchange = std::move(exchange_);
+  auto answerer = std::make_shared<Answerer>(weak_from_this(), ++turn_);
   server->handler_(exchange->shown, [answerer = std::move(answerer)](HttpReply reply) {
     answerer->Answer(std::move(reply));
   });
@@ -557,7 +623,11 @@ absl::Status HttpServer::Impl::Bind(const Tcp::endpoint& endpoint, bool both_fam
                                     std::string_view address) {
   error_code error;
   acceptor_.open(endpoint.protocol(), error);
+  if (!error) SetCloseOnExec(acceptor_.native_handle());
   if (!error) acceptor_.set_option(asio::socket_base::reuse_address(true), error);
+  // Connections inherit these.
+  if (!error) acceptor_.set_option(asio::socket_base::send_buffer_size(kKernelBuffer), error);
+  if (!error) acceptor_.set_option(asio::socket_base::receive_buffer_size(kKernelBuffer), error);
   if (!error && both_families) acceptor_.set_option(asio::ip::v6_only(false), error);
   if (!error) acceptor_.bind(endpoint, error);
   if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
@@ -576,6 +646,7 @@ void HttpServer::Impl::Accept() {
   acceptor_.async_accept([self = shared_from_this()](const error_code& error, Tcp::socket socket) {
     if (self->closed_) return;
     if (!error) {
+      SetCloseOnExec(socket.native_handle());
       if (self->connections_.size() >= self->options_.connections_max) self->CloseTheQuietest();
       const auto connection = std::make_shared<Connection>(self, std::move(socket));
       self->connections_.insert(connection);
@@ -601,6 +672,19 @@ void HttpServer::Impl::CloseTheQuietest() {
   quietest->Close();
 }
 
+bool HttpServer::Impl::RefuseTheSlowest(const Connection* asking) {
+  std::shared_ptr<Connection> slowest;
+  for (const auto& connection : connections_) {
+    if (connection.get() == asking || !connection->is_reading()) continue;
+    if (slowest == nullptr || connection->Worth().second < slowest->Worth().second) {
+      slowest = connection;
+    }
+  }
+  if (slowest == nullptr) return false;
+  slowest->RefuseBusy();
+  return true;
+}
+
 void HttpServer::Impl::Close() {
   closed_ = true;
   error_code ignored;
@@ -615,7 +699,7 @@ void HttpServer::Impl::Close() {
 // ----------------------------------------------------------------------------------------
 
 HttpServer::HttpServer(IoLoop* loop, Handler handler, Options options)
-    : impl_(std::make_shared<Impl>(loop, std::move(handler), options)) {}
+    : impl_(std::make_shared<Impl>(loop, std::move(handler), std::move(options))) {}
 HttpServer::~HttpServer() { Close(); }
 
 absl::Status HttpServer::Listen(std::string_view address) { return impl_->Listen(address); }

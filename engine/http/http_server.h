@@ -8,10 +8,12 @@
 //            417, 431, 501, 503 or not at all, and the connection closed; the handler never sees it.
 // Limits:    those of Options and 128 headers a request; every time-out is absolute, so that no byte buys more
 //            time. One connection more ends the one that has been quiet longest, and first one whose client has
-//            said that it sends no more.
+//            said that it sends no more. The kernel keeps 64 KiB each way for a connection. Over the budget a
+//            request is answered 503 with Retry-After; where a head or a small answer finds no room, it is the request that has been
+//            coming for longest.
 //
 // A body may come chunked, and a client that asks for 100 Continue gets it. Pipelined requests are answered one
-// after the other. A connection that breaks while the handler has its request is freed at once; one that was
+// after the other. A connection that breaks while its request waits for an answer is freed at once; one that was
 // closed by the client looks like one whose client only sends no more, and is answered as such.
 #pragma once
 
@@ -25,6 +27,7 @@
 
 #include "absl/status/status.h"
 #include "engine/base/time.h"
+#include "engine/http/byte_budget.h"
 #include "engine/http/io_loop.h"
 
 namespace mobula {
@@ -32,8 +35,10 @@ namespace mobula {
 struct HttpServerRequest {
   std::string_view method;  // a HEAD request is shown as GET; its answer goes out without the body
   std::string_view target;  // as sent, with its query
-  std::string_view body;
+  std::string body;         // may be moved away
   std::vector<std::pair<std::string_view, std::string_view>> headers;
+  // Counts all of this: to be kept by who keeps the body or copies of the rest.
+  std::shared_ptr<ByteShare> share;
 
   // The first header of that name, in any case; empty when there is none.
   [[nodiscard]] std::string_view Header(std::string_view name) const noexcept;
@@ -43,19 +48,25 @@ struct HttpReply {
   int status = 200;
   std::string content_type = "text/plain; charset=utf-8";  // empty: none
   std::string body;
+  // In place of `body`, where several answers have the same; counted in a budget by whoever made it.
+  std::shared_ptr<const std::string> shared_body;
   // Sent as given, also twice, but for those the server sets itself (Connection, Content-Length and
   // Transfer-Encoding) and those with control characters, which are left out. A Content-Type here replaces
   // `content_type`.
   std::vector<std::pair<std::string, std::string>> headers;
+
+  [[nodiscard]] const std::string& text() const noexcept {
+    return shared_body != nullptr ? *shared_body : body;
+  }
 };
 
 class HttpServer {
  public:
   // Answers a request: to be called once, on the loop's thread, at any time; later calls, and calls after the
-  // connection has ended, do nothing. The request and its views are valid until then. Dropped without a call,
-  // by the last of its copies, it answers 500.
+  // connection has ended, do nothing. Dropped without a call, by the last of its copies, it answers 500.
   using Responder = std::function<void(HttpReply)>;
-  using Handler = std::function<void(const HttpServerRequest&, Responder)>;
+  // The request and its views are valid until the handler returns.
+  using Handler = std::function<void(HttpServerRequest&, Responder)>;
   struct Options {
     // Waiting for the next request on a kept connection; for its first one a client has `head_timeout`.
     Duration idle_timeout = std::chrono::seconds(5);
@@ -64,8 +75,8 @@ class HttpServer {
     size_t connections_max = 64;
     size_t header_bytes_max = 8 * 1024;
     size_t body_bytes_max = 64 * 1024;
-    // Of all connections together: requests and answers that are under way. Over it: 503.
-    size_t bodies_bytes_max = 32 << 20;
+    // Of all connections together: requests that come, and answers that go out. Null: 32 MiB.
+    std::shared_ptr<ByteBudget> budget;
   };
 
   HttpServer(IoLoop* loop, Handler handler) : HttpServer(loop, std::move(handler), Options()) {}

@@ -524,6 +524,35 @@ TEST_F(HttpClientTest, DestructionDropsTheCallbacks) {
   EXPECT_EQ(*token, 0);
 }
 
+TEST_F(HttpClientTest, NothingIsCalledThatWasPostedBeforeTheDestruction) {
+  Connect(1);
+  client_->Send(Post("/a b", "x"), [](const HttpResponse&) { ADD_FAILURE() << "called"; });
+  client_.reset();
+  loop_.RunUntil(std::chrono::steady_clock::now() + milliseconds(5));
+}
+
+TEST_F(HttpClientTest, AnswersOfAllCallsHaveOneBudget) {
+  ScriptedServer server([](Peer& peer) {
+    while (peer.Read()) peer.Reply(200, std::string(100000, 'x'));
+  });
+  const auto budget = std::make_shared<ByteBudget>(400000);
+  Connect(server.port(), {.budget = budget});
+  auto first = std::make_unique<HttpResponse>(Call(Post("/", "")));
+  EXPECT_EQ(first->body, std::string(100000, 'x'));
+  ASSERT_NE(first->share, nullptr);
+  EXPECT_GE(budget->used(), 100000U);
+  EXPECT_LT(budget->used(), 160000U);
+  HttpResponse second = Call(Post("/", ""));
+  EXPECT_TRUE(second.transport.ok()) << second.transport;
+  const HttpResponse third = Call(Post("/", ""));
+  EXPECT_TRUE(absl::IsResourceExhausted(third.transport)) << third.transport;
+  EXPECT_EQ(third.fault, "busy");
+  first.reset();
+  second = HttpResponse();
+  EXPECT_TRUE(Call(Post("/", "")).transport.ok());
+  EXPECT_EQ(budget->used(), 0U);
+}
+
 TEST_F(HttpClientTest, HeadersCannotBeForged) {
   ScriptedServer server(Echo);
   Connect(server.port());

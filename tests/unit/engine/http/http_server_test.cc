@@ -2,6 +2,7 @@
 #include "engine/http/http_server.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -70,7 +71,8 @@ class HttpServerTest : public testing::ClientFixture {
   // Keeps the responders until a test wants them.
   HttpServer::Handler Keeping() {
     return [this](const HttpServerRequest& request, HttpServer::Responder respond) {
-      seen_.push_back(&request);
+      seen_.push_back(
+          {std::string(request.target), std::string(request.Header("x-test")), request.body});
       waiting_.push_back(std::move(respond));
       loop_.Stop();
     };
@@ -107,7 +109,12 @@ class HttpServerTest : public testing::ClientFixture {
   std::string ReadAll(const UniqueFd& fd) { return ReadUntil(fd, "<never sent>"); }
   void RunFor(Duration duration) { loop_.RunUntil(std::chrono::steady_clock::now() + duration); }
 
-  std::vector<const HttpServerRequest*> seen_;
+  struct Seen {
+    std::string target;
+    std::string test;  // X-Test
+    std::string body;
+  };
+  std::vector<Seen> seen_;
   std::vector<HttpServer::Responder> waiting_;
   HttpServer server_{
       &loop_, Answering(),
@@ -244,9 +251,9 @@ TEST_F(HttpServerTest, AnAnswerMayComeLater) {
   Send(fd, "POST /later HTTP/1.1\r\nX-Test: kept\r\nContent-Length: 4\r\n\r\nbody");
   while (waiting_.empty()) loop_.RunUntil(Limit());
   RunFor(milliseconds(100));  // no time-out of the connection ends it
-  EXPECT_EQ(seen_[0]->target, "/later");
-  EXPECT_EQ(seen_[0]->Header("x-test"), "kept");
-  EXPECT_EQ(seen_[0]->body, "body");
+  EXPECT_EQ(seen_[0].target, "/later");
+  EXPECT_EQ(seen_[0].test, "kept");
+  EXPECT_EQ(seen_[0].body, "body");
   waiting_[0](Text("at last"));
   waiting_[0](Text("once more"));
   waiting_[0](Text("and again"));
@@ -300,8 +307,8 @@ TEST_F(HttpServerTest, AClientMayGoBeforeItsAnswer) {
     }
     fd.reset();
     RunFor(milliseconds(20));
-    EXPECT_EQ(seen_[0]->target, "/gone");  // the request outlives the connection
-    EXPECT_EQ(seen_[0]->body, "body");
+    EXPECT_EQ(seen_[0].target, "/gone");
+    EXPECT_EQ(seen_[0].body, "body");
     waiting_[0](Text("for nobody"));
     RunFor(milliseconds(20));
   }
@@ -369,7 +376,7 @@ TEST_F(HttpServerTest, PipelinedRequestsAreAnsweredInOrderOneAfterTheOther) {
     while (waiting_.size() <= i) loop_.RunUntil(Limit());
     RunFor(milliseconds(i < 3 ? 10 : 0));
     ASSERT_EQ(waiting_.size(), i + 1);  // the next one waits for this answer
-    waiting_[i](Text("answer " + std::string(seen_[i]->body) + "!"));
+    waiting_[i](Text("answer " + seen_[i].body + "!"));
   }
   const std::string answers = ReadUntil(fd, "!", kRequests);
   size_t at = 0;
@@ -426,6 +433,12 @@ TEST_F(HttpServerTest, TwoLengthsOrAnUnknownCodingAreRefused) {
         {"Content-Length: 99999999999999999999\r\n", "400"},
         {"Transfer-Encoding: gzip\r\n", "501"},
         {"Transfer-Encoding: chunked, gzip\r\n", "501"},
+        {"Transfer-Encoding: gzip, chunked\r\n", "501"},
+        {"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", "501"},
+        {"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "400"},
+        {"Transfer-Encoding:\r\nTransfer-Encoding: gzip\r\n", "501"},
+        {"Transfer-Encoding:\r\nTransfer-Encoding: xchunked\r\n", "501"},
+        {"Transfer-Encoding:\r\n", "501"},
         {"Expect: a miracle\r\n", "417"},
         {" folded: first\r\n", "400"}}) {
     const std::string answer = Raw(post + headers + "\r\n0\r\n\r\n");
@@ -508,8 +521,15 @@ TEST_F(HttpServerTest, HeadersOfAnAnswerMayRepeat) {
 }
 
 TEST_F(HttpServerTest, BodiesOfAllConnectionsHaveOneLimit) {
-  HttpServer keeping(&loop_, Keeping(),
-                     HttpServer::Options{.body_bytes_max = 10000, .bodies_bytes_max = 20000});
+  std::vector<std::shared_ptr<ByteShare>> shares;
+  HttpServer keeping(
+      &loop_,
+      [&](HttpServerRequest& request, HttpServer::Responder respond) {
+        shares.push_back(request.share);
+        waiting_.push_back(std::move(respond));
+        loop_.Stop();
+      },
+      HttpServer::Options{.body_bytes_max = 10000, .budget = std::make_shared<ByteBudget>(20000)});
   ASSERT_TRUE(keeping.Listen("127.0.0.1:0").ok());
   const std::string request =
       "POST / HTTP/1.1\r\nContent-Length: 9000\r\n\r\n" + std::string(9000, 'x');
@@ -525,12 +545,134 @@ TEST_F(HttpServerTest, BodiesOfAllConnectionsHaveOneLimit) {
   EXPECT_TRUE(ReadUntil(one, "\r\n\r\n").starts_with("HTTP/1.1 503 "));
   waiting_[1](Text("fine"));
   EXPECT_TRUE(ReadUntil(two, "fine").starts_with("HTTP/1.1 200 "));
-  // What was answered counts no more.
+  shares.clear();
   const UniqueFd four = Dial(keeping.port());
   Send(four, request);
   while (waiting_.size() < 3) loop_.RunUntil(Limit());
+  shares.clear();
   waiting_[2](Text(std::string(15000, 'z')));
   EXPECT_TRUE(ReadUntil(four, "z").starts_with("HTTP/1.1 200 "));
+}
+
+TEST_F(HttpServerTest, OverTheBudgetAClientIsToldToTryAgain) {
+  const auto budget = std::make_shared<ByteBudget>(20000);
+  HttpServer keeping(&loop_, Keeping(), HttpServer::Options{.budget = budget});
+  ASSERT_TRUE(keeping.Listen("127.0.0.1:0").ok());
+  ByteShare others(budget);
+  ASSERT_TRUE(others.Resize(15000));
+  const UniqueFd fd = Dial(keeping.port());
+  Send(fd, "POST / HTTP/1.1\r\nContent-Length: 9000\r\n\r\n" + std::string(9000, 'x'));
+  const std::string answer = ReadUntil(fd, "try again");
+  EXPECT_TRUE(answer.starts_with("HTTP/1.1 503 ")) << answer;
+  EXPECT_NE(answer.find("Retry-After: 1\r\n"), std::string::npos) << answer;
+  EXPECT_NE(answer.find("too many requests at once, try again\n"), std::string::npos) << answer;
+  RunFor(milliseconds(5));
+  EXPECT_EQ(budget->used(), 15000U);
+}
+
+TEST_F(HttpServerTest, ARequestWhoseClientIsGoneTakesNoMemory) {
+  const auto budget = std::make_shared<ByteBudget>(1 << 20);
+  HttpServer keeping(&loop_, Keeping(), HttpServer::Options{.budget = budget});
+  ASSERT_TRUE(keeping.Listen("127.0.0.1:0").ok());
+  for (size_t i = 1; i <= 400; ++i) {
+    const UniqueFd fd = Dial(keeping.port());
+    const linger now{1, 0};  // it breaks off
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    Send(fd, "GET / HTTP/1.1\r\nX: " + std::string(7000, 'x') + "\r\n\r\nGET /next");
+    while (waiting_.size() < i) loop_.RunUntil(Limit());
+  }
+  RunFor(milliseconds(20));
+  EXPECT_EQ(budget->used(), 0U);
+  for (const HttpServer::Responder& respond : waiting_) respond(Text("for nobody"));
+}
+
+TEST_F(HttpServerTest, ABodyMayBeTakenAndCountsUntilItIsLetGo) {
+  const auto budget = std::make_shared<ByteBudget>(1 << 20);
+  std::string body;
+  std::shared_ptr<ByteShare> share;
+  HttpServer taking(
+      &loop_,
+      [&](HttpServerRequest& request, const HttpServer::Responder& respond) {
+        body = std::move(request.body);
+        share = request.share;
+        respond(Text("taken"));
+      },
+      HttpServer::Options{.budget = budget});
+  ASSERT_TRUE(taking.Listen("127.0.0.1:0").ok());
+  const UniqueFd fd = Dial(taking.port());
+  Send(fd, "POST / HTTP/1.1\r\nContent-Length: 9000\r\n\r\n" + std::string(9000, 'x'));
+  EXPECT_TRUE(ReadUntil(fd, "taken").starts_with("HTTP/1.1 200 "));
+  RunFor(milliseconds(5));
+  EXPECT_EQ(body.size(), 9000U);
+  EXPECT_GE(budget->used(), 9000U);
+  EXPECT_EQ(budget->used(), share->bytes());
+  share.reset();
+  EXPECT_EQ(budget->used(), 0U);
+}
+
+TEST_F(HttpServerTest, AnAnswerMayBeShared) {
+  const auto text = std::make_shared<const std::string>(50000, 's');
+  const auto budget = std::make_shared<ByteBudget>(40000);
+  HttpServer sharing(
+      &loop_,
+      [&](const HttpServerRequest& request, const HttpServer::Responder& respond) {
+        HttpReply reply;
+        reply.shared_body = text;
+        if (request.target == "/none") reply.status = 204;
+        respond(std::move(reply));
+      },
+      HttpServer::Options{.budget = budget});
+  ASSERT_TRUE(sharing.Listen("127.0.0.1:0").ok());
+  const UniqueFd one = Dial(sharing.port());
+  const UniqueFd two = Dial(sharing.port());
+  for (const UniqueFd* fd : {&one, &two}) {
+    Send(*fd, "GET / HTTP/1.1\r\nConnection: close\r\n\r\n");
+    const std::string answer = ReadAll(*fd);
+    EXPECT_NE(answer.find("Content-Length: 50000\r\n"), std::string::npos);
+    EXPECT_TRUE(answer.ends_with("\r\n\r\n" + *text + "<end>"));
+  }
+  const UniqueFd none = Dial(sharing.port());
+  Send(none, "GET /none HTTP/1.1\r\nConnection: close\r\n\r\n");
+  EXPECT_TRUE(ReadAll(none).ends_with("\r\n\r\n<end>"));
+  EXPECT_EQ(text.use_count(), 1);
+}
+
+TEST_F(HttpServerTest, SlowRequestsGiveWayWhereThereIsNoRoom) {
+  const auto budget = std::make_shared<ByteBudget>(64 * 1024);
+  HttpServer small(&loop_, Answering(), HttpServer::Options{.budget = budget});
+  ASSERT_TRUE(small.Listen("127.0.0.1:0").ok());
+  std::vector<UniqueFd> slow;
+  for (int i = 0; i < 40; ++i) {
+    slow.push_back(Dial(small.port()));
+    Send(slow.back(), "GET / HTTP/1.1\r\nX: " + std::string(6000, 'x'));
+    RunFor(milliseconds(1));
+  }
+  const UniqueFd fd = Dial(small.port());
+  Send(fd, "GET /good HTTP/1.1\r\nX-Test: " + std::string(4000, 'y') + "\r\n\r\n");
+  EXPECT_TRUE(ReadUntil(fd, "GET /good").starts_with("HTTP/1.1 200 "));
+  EXPECT_LE(budget->used(), 64U * 1024);
+  EXPECT_TRUE(ReadUntil(slow.front(), "try again").starts_with("HTTP/1.1 503 "));
+}
+
+// What a program that this process starts would have open beside its own.
+std::vector<int> Inherited() {
+  std::vector<int> found;
+  for (int fd = 3; fd < 1024; ++fd) {
+    const int flags = ::fcntl(fd, F_GETFD);
+    if (flags >= 0 && (flags & FD_CLOEXEC) == 0) found.push_back(fd);
+  }
+  return found;
+}
+
+TEST_F(HttpServerTest, NoProgramInheritsASocket) {
+  const std::vector<int> before = Inherited();
+  HttpServer keeping(&loop_, Keeping());
+  ASSERT_TRUE(keeping.Listen("127.0.0.1:0").ok());
+  Connect(keeping.port());
+  client_->Send(Post("/", ""), [](const HttpResponse&) {});
+  while (waiting_.empty()) loop_.RunUntil(Limit());
+  EXPECT_EQ(Inherited(), before);
+  waiting_.clear();
 }
 
 TEST_F(HttpServerTest, ABodyThatTricklesInIsNotWaitedForLonger) {

@@ -98,11 +98,15 @@ TEST(HttpDateTest, ReadsTheOneForm) {
   ASSERT_TRUE(date);
   EXPECT_EQ(std::chrono::system_clock::to_time_t(*date), 784111777);
   EXPECT_TRUE(ParseHttpDate("Thu, 29 Feb 2024 23:59:60 GMT"));
+  EXPECT_TRUE(ParseHttpDate("Thu, 01 Jan 1970 00:00:00 GMT"));
+  EXPECT_TRUE(ParseHttpDate("Wed, 31 Dec 2200 23:59:59 GMT"));
   for (const char* text : {"", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994",
                            "Sun, 06 nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:37 UTC",
                            "Sun, 31 Feb 1994 08:49:37 GMT", "Sun, 06 Nov 1994 24:49:37 GMT",
                            "Sun, 06 ovD 1994 08:49:37 GMT", "Sun, +6 Nov 1994 08:49:37 GMT",
-                           "Sun, 06 Nov 1994 -8:49:37 GMT"}) {
+                           "Sun, 06 Nov 1994 -8:49:37 GMT", "Sun, 06 Nov 9999 08:49:37 GMT",
+                           "Sun, 06 Nov 2201 08:49:37 GMT", "Sun, 06 Nov 1969 08:49:37 GMT",
+                           "Sun, 06 Nov 0000 08:49:37 GMT"}) {
     EXPECT_FALSE(ParseHttpDate(text)) << text;
   }
 }
