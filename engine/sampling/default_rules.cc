@@ -16,8 +16,8 @@ namespace mobula {
 namespace {
 
 constexpr std::string_view kRule = "Default";
-constexpr int64_t kInterval = 10;
-constexpr int64_t kLoan = 2 * kInterval;
+constexpr std::chrono::seconds kInterval{10};
+constexpr std::chrono::seconds kLoan = 2 * kInterval;
 constexpr size_t kDocumentsMax = 25;
 constexpr size_t kClientsMax = 1024;
 constexpr size_t kClientIdBytesMax = 64;
@@ -35,12 +35,13 @@ HttpReply Invalid(std::string_view message) {
 
 }  // namespace
 
-HttpReply DefaultRules::Answer(std::string_view path, std::string_view body, int64_t now) {
+HttpReply DefaultRules::Answer(std::string_view path, std::string_view body, Time now,
+                               int64_t wall) {
   const std::optional<JsonValue> request = ParseJson(body.empty() ? "{}" : body);
   if (!request || request->kind != JsonValue::Kind::kObject) {
     return ServiceError(400, "SerializationException", "the body is no JSON object");
   }
-  if (path == kTargetsPath) return Targets(*request, now);
+  if (path == kTargetsPath) return Targets(*request, now, wall);
   return path == kRulesPath ? Rules() : Ok(R"({"NextToken":null,"SamplingStatisticSummaries":[]})");
 }
 
@@ -54,7 +55,7 @@ HttpReply DefaultRules::Rules() const {
       start_, kRule));
 }
 
-HttpReply DefaultRules::Targets(const JsonValue& request, int64_t now) {
+HttpReply DefaultRules::Targets(const JsonValue& request, Time now, int64_t wall) {
   const JsonValue* const documents = request.Find("SamplingStatisticsDocuments");
   const bool none = documents == nullptr || documents->kind == JsonValue::Kind::kNull;
   if (!none && documents->kind != JsonValue::Kind::kArray) {
@@ -81,11 +82,13 @@ HttpReply DefaultRules::Targets(const JsonValue& request, int64_t now) {
       continue;
     }
     const bool lent = LendReservoir(item.FindString("ClientID"), now);
+    // Rounded down: nobody samples a second into the next one's loan.
+    const auto left =
+        std::chrono::duration_cast<std::chrono::seconds>(lent ? lent_until_ - now : kLoan);
     targets += fmt::format(
         R"({}{{"RuleName":"{}","FixedRate":0.05,"ReservoirQuota":{},"ReservoirQuotaTTL":{},)"
         R"("Interval":{}}})",
-        targets.empty() ? "" : ",", kRule, lent ? 1 : 0, lent ? lent_until_ : now + kLoan,
-        kInterval);
+        targets.empty() ? "" : ",", kRule, lent ? 1 : 0, wall + left.count(), kInterval.count());
   }
   // Node takes no answer without a number as LastRuleModification.
   return Ok(fmt::format(R"({{"SamplingTargetDocuments":[{}],"LastRuleModification":{}.0,)"
@@ -93,7 +96,7 @@ HttpReply DefaultRules::Targets(const JsonValue& request, int64_t now) {
                         targets, start_, unprocessed));
 }
 
-bool DefaultRules::LendReservoir(std::string_view client, int64_t now) {
+bool DefaultRules::LendReservoir(std::string_view client, Time now) {
   absl::erase_if(clients_, [now](const auto& entry) { return entry.second.heard + kLoan <= now; });
   const absl::string_view key(client.data(), client.size());
   if (clients_.size() >= kClientsMax && !clients_.contains(key)) {

@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "absl/container/flat_hash_map.h"
+#include "engine/base/time.h"
 #include "engine/http/http_server.h"
 
 namespace mobula {
@@ -23,27 +24,28 @@ struct JsonValue;
 
 class DefaultRules {
  public:
-  // Times are in seconds since 1970; the rule was last changed at `start`.
+  // Times of the wall clock are in seconds since 1970; the rule was last changed at `start`.
   explicit DefaultRules(int64_t start) : start_(start) {}
 
-  // `path` is one of those that IsSamplingPath names.
-  HttpReply Answer(std::string_view path, std::string_view body, int64_t now);
+  // `path` is one of those that IsSamplingPath names. The loan goes by `now`; clients are told its end by their
+  // own kind of clock, for which `wall` is now.
+  HttpReply Answer(std::string_view path, std::string_view body, Time now, int64_t wall);
 
  private:
   HttpReply Rules() const;
-  HttpReply Targets(const JsonValue& request, int64_t now);
+  HttpReply Targets(const JsonValue& request, Time now, int64_t wall);
   // Whether `client` may sample one request a second until `lent_until_`.
-  bool LendReservoir(std::string_view client, int64_t now);
+  bool LendReservoir(std::string_view client, Time now);
 
   struct Client {
-    int64_t heard = 0;          // when it asked last
-    int64_t without_since = 0;  // when its loan ended; without one when it was first heard
+    Time heard{};          // when it asked last
+    Time without_since{};  // when its loan ended; without one when it was first heard
   };
 
   const int64_t start_;
   absl::flat_hash_map<std::string, Client> clients_;
   std::string borrower_;  // the last one
-  int64_t lent_until_ = 0;
+  Time lent_until_ = Time::min();
 };
 
 }  // namespace mobula

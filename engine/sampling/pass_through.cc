@@ -55,14 +55,22 @@ bool IsOfConnection(std::string_view name) {
                      [name](std::string_view known) { return SameName(name, known); });
 }
 
-HttpReply NoAnswer(const absl::Status& transport) {
-  const std::string why = fmt::format("no answer from X-Ray: {}", std::string(transport.message()));
-  if (absl::IsDeadlineExceeded(transport)) return ServiceError(504, "GatewayTimeout", why);
-  if (!absl::IsResourceExhausted(transport)) return ServiceError(502, "BadGateway", why);
-  HttpReply reply = ServiceError(503, "ServiceUnavailable", why);
-  reply.headers.emplace_back("Retry-After", "1");
-  return reply;
+HttpReply NoAnswer(const HttpResponse& response) {
+  if (absl::IsResourceExhausted(response.transport)) return TooBusy();
+  if (absl::IsDeadlineExceeded(response.transport)) {
+    return ServiceError(504, "GatewayTimeout", "X-Ray did not answer in time");
+  }
+  return ServiceError(502, "BadGateway",
+                      response.fault == "no_credentials"
+                          ? "the agent has no credentials for X-Ray; its log says why"
+                          : "X-Ray gave no answer; the agent's log says why");
 }
+
+// A text with what counts it.
+struct CountedText {
+  std::string text;
+  std::shared_ptr<ByteShare> share;
+};
 
 }  // namespace
 
@@ -82,15 +90,23 @@ HttpHeaders PassedRequestHeaders(const HttpServerRequest& request) {
 }
 
 HttpReply PassBack(HttpResponse response) {
-  if (!response.transport.ok()) return NoAnswer(response.transport);
+  if (!response.transport.ok()) return NoAnswer(response);
   HttpReply reply;
   reply.status = response.status;
   reply.content_type.clear();
-  reply.body = std::move(response.body);
+  const auto body = std::make_shared<const CountedText>(
+      CountedText{std::move(response.body), std::move(response.share)});
+  reply.shared_body = std::shared_ptr<const std::string>(body, &body->text);
   for (auto& [name, value] : response.headers) {
     if (IsOfConnection(name) || IsNamedByConnection(response.headers, name)) continue;
     reply.headers.emplace_back(name, value);
   }
+  return reply;
+}
+
+HttpReply TooBusy() {
+  HttpReply reply = ServiceError(503, "ServiceUnavailable", "too many requests at once, try again");
+  reply.headers.emplace_back("Retry-After", "1");
   return reply;
 }
 

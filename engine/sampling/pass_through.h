@@ -23,8 +23,11 @@ using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 HttpHeaders PassedRequestHeaders(const HttpServerRequest& request);
 
 // The far side's answer with everything but what belongs to the connection; without one 504 for a time-out, 503 for
-// ResourceExhausted, else 502, saying why.
+// ResourceExhausted, else 502. Why there is none is for the log: it may name roles and files, and anybody may ask.
 HttpReply PassBack(HttpResponse response);
+
+// 503: to be tried again.
+HttpReply TooBusy();
 
 // In the form of X-Ray's own errors, which SDKs can read.
 HttpReply ServiceError(int status, std::string_view code, std::string_view message);

@@ -9,14 +9,17 @@
 #include "engine/aws/aws_error.h"
 #include "engine/http/http_date.h"
 #include "engine/sampling/pass_through.h"
+#include "engine/segment/json_quote.h"
 #include "engine/segment/json_reader.h"
 
 namespace mobula {
 namespace {
 
 constexpr size_t kEntriesMax = 16;
-constexpr size_t kKeyBytesMax = 1024;
-constexpr size_t kAnswersBytesMax = 4 << 20;
+constexpr size_t kTokenBytesMax = 1024;
+constexpr size_t kRequestBytesMax = 4096;
+constexpr size_t kAnswersBytesMax = 1 << 20;
+constexpr size_t kWaitingMax = 512;
 constexpr Duration kTimeout = std::chrono::seconds(10);
 // With something to answer with, nobody waits long for something newer...
 constexpr Duration kRefreshTimeout = std::chrono::seconds(3);
@@ -28,6 +31,24 @@ constexpr std::string_view kStale = "stale";
 
 double ToSeconds(RulesCache::WallClock::time_point t) {
   return std::chrono::duration<double>(t.time_since_epoch()).count();
+}
+
+// Which page a request asks for; nothing when that cannot be told.
+std::optional<std::string> TokenOf(std::string_view body) {
+  if (body.empty()) return "";
+  const std::optional<JsonValue> json =
+      body.size() <= kRequestBytesMax ? ParseJson(body) : std::nullopt;
+  if (!json || json->kind != JsonValue::Kind::kObject) return std::nullopt;
+  const JsonValue* const token = json->Find("NextToken");
+  if (token == nullptr || token->kind == JsonValue::Kind::kNull) return "";
+  const bool usable = token->kind == JsonValue::Kind::kString && !token->string.empty() &&
+                      token->string.size() <= kTokenBytesMax;
+  return usable ? std::optional(token->string) : std::nullopt;
+}
+
+// The client's own may hold what X-Ray refuses, and the answer is for others too.
+std::string RequestFor(std::string_view token) {
+  return token.empty() ? "{}" : fmt::format(R"({{"NextToken":{}}})", JsonQuote(token));
 }
 
 // Whether the request itself was fine, so that the last good answer still is one.
@@ -55,88 +76,105 @@ void Answer(const std::vector<HttpServer::Responder>& waiting, const HttpReply& 
 RulesCache::RulesCache(Options options, Fetch fetch, SamplingProxyStats* stats)
     : options_(std::move(options)), fetch_(std::move(fetch)), stats_(stats) {}
 
-void RulesCache::Get(std::string_view body, HttpServer::Responder respond) {
-  const std::string key(body.substr(0, kKeyBytesMax));
-  Entry* const entry = body.size() > kKeyBytesMax ? nullptr : FindOrMake(key);
+void RulesCache::Get(std::string body, HttpServer::Responder respond,
+                     std::shared_ptr<ByteShare> share) {
+  const std::optional<std::string> token = TokenOf(body);
+  const auto found = token ? entries_.find(*token) : entries_.end();
+  if (found != entries_.end() && found->second.answer) {
+    Entry& entry = found->second;
+    entry.used = options_.now();
+    const bool fresh = IsFresh(entry);
+    if (fresh || entry.used < entry.retry_at || waiting_ >= kWaitingMax) {
+      respond(FromCache(entry, fresh ? kHit : kStale, 1));
+      return;
+    }
+  }
+  if (token && waiting_ >= kWaitingMax) {
+    stats_->failed.Add();
+    respond(TooBusy());
+    return;
+  }
+  Entry* const entry = token ? FindOrMake(*token) : nullptr;
   if (entry == nullptr) {
-    Pass(body, std::move(respond));
+    Pass(std::move(body), std::move(respond), std::move(share));
     return;
   }
   entry->used = options_.now();
-  if (IsFresh(*entry)) {
-    respond(FromCache(*entry, kHit, 1));
-    return;
-  }
-  if (entry->answer && entry->used < entry->retry_at) {
-    respond(FromCache(*entry, kStale, 1));
-    return;
-  }
   entry->waiting.push_back(std::move(respond));
+  ++waiting_;
   if (std::exchange(entry->fetching, true)) return;
-  fetch_(key, entry->answer ? kRefreshTimeout : kTimeout,
-         [this, key, asked = ToSeconds(options_.wall_clock())](HttpResponse response) {
-           OnAnswer(key, asked, std::move(response));
+  fetch_(RequestFor(*token), entry->answer ? kRefreshTimeout : kTimeout,
+         [this, token = *token, asked = ToSeconds(options_.wall_clock())](HttpResponse response) {
+           OnAnswer(token, asked, std::move(response));
          });
 }
 
-void RulesCache::Pass(std::string_view body, HttpServer::Responder respond) {
-  fetch_(std::string(body), kTimeout, [this, respond = std::move(respond)](HttpResponse response) {
-    respond(Forwarded(std::move(response), 1));
-  });
+void RulesCache::Pass(std::string body, HttpServer::Responder respond,
+                      std::shared_ptr<ByteShare> share) {
+  fetch_(std::move(body), kTimeout,
+         [this, respond = std::move(respond), share = std::move(share)](HttpResponse response) {
+           respond(Forwarded(std::move(response), 1));
+         });
 }
 
-void RulesCache::OnAnswer(const std::string& body, double asked, HttpResponse response) {
-  Entry& entry = entries_.at(body);  // never removed while it is fetched
-  entry.fetching = false;
+void RulesCache::OnAnswer(const std::string& token, double asked, HttpResponse response) {
+  Entry& entry = entries_.at(token);  // never removed while it is fetched
   const std::vector<HttpServer::Responder> waiting = std::exchange(entry.waiting, {});
+  waiting_ -= waiting.size();
+  entry.fetching = false;
   if (entry.answer && IsFailure(response)) {
     entry.retry_at = options_.now() + kRetryAfter;
     Answer(waiting, FromCache(entry, kStale, waiting.size()));
     return;
   }
-  const bool good = IsRules(response);
+  const bool good = IsRules(response) && MakeRoom(token, response.body.size());
+  if (good) {
+    response.body.shrink_to_fit();
+    if (response.share != nullptr) {
+      static_cast<void>(response.share->Resize(response.body.capacity()));
+    }
+  }
   const auto date = ParseHttpDate(response.Header("Date"));
   HttpReply reply = Forwarded(std::move(response), waiting.size());
   if (good) {
-    Keep(&entry, reply);
+    entry.answer = reply;
     entry.fetched = options_.now();
     entry.dated = date ? ToSeconds(*date) : asked;
     entry.retry_at = Time::min();
     reply.headers.emplace_back("X-Mobula-Cache", "miss");
+  } else if (!entry.answer) {
+    entries_.erase(token);
   }
   Answer(waiting, reply);
 }
 
-RulesCache::Entry* RulesCache::FindOrMake(const std::string& body) {
-  if (const auto found = entries_.find(body); found != entries_.end()) return &found->second;
-  if (entries_.size() >= kEntriesMax) {
-    auto oldest = entries_.end();
-    for (auto it = entries_.begin(); it != entries_.end(); ++it) {
-      if (it->second.fetching) continue;
-      if (oldest == entries_.end() || it->second.used < oldest->second.used) oldest = it;
-    }
-    if (oldest == entries_.end()) return nullptr;
-    entries_.erase(oldest);
-  }
-  return &entries_[body];
+RulesCache::Entry* RulesCache::FindOrMake(const std::string& token) {
+  if (const auto found = entries_.find(token); found != entries_.end()) return &found->second;
+  const auto unanswered = std::count_if(entries_.begin(), entries_.end(),
+                                        [](const auto& entry) { return !entry.second.answer; });
+  if (!token.empty() && static_cast<size_t>(unanswered) >= kEntriesMax) return nullptr;
+  return &entries_[token];
 }
 
-void RulesCache::Keep(Entry* entry, const HttpReply& answer) {
-  entry->answer.reset();
-  size_t bytes = answer.body.size();
-  std::vector<Entry*> others;
-  for (auto& [body, other] : entries_) {
-    if (!other.answer) continue;
-    bytes += other.answer->body.size();
-    others.push_back(&other);
+bool RulesCache::MakeRoom(const std::string& token, size_t bytes) {
+  size_t answers = 1;
+  std::vector<std::pair<Time, std::string>> others;  // that may go
+  for (const auto& [other, entry] : entries_) {
+    if (!entry.answer || other == token) continue;
+    ++answers;
+    bytes += entry.answer->text().size();
+    if (!other.empty()) others.emplace_back(entry.used, other);
   }
-  std::sort(others.begin(), others.end(),
-            [](const Entry* a, const Entry* b) { return a->used < b->used; });
-  for (size_t i = 0; bytes > kAnswersBytesMax && i < others.size(); ++i) {
-    bytes -= others[i]->answer->body.size();
-    others[i]->answer.reset();
+  std::sort(others.begin(), others.end());
+  for (const auto& [used, other] : others) {
+    if (answers <= kEntriesMax && bytes <= kAnswersBytesMax) break;
+    Entry& entry = entries_.at(other);
+    --answers;
+    bytes -= entry.answer->text().size();
+    entry.answer.reset();
+    if (!entry.fetching) entries_.erase(other);
   }
-  entry->answer = answer;
+  return answers <= kEntriesMax && bytes <= kAnswersBytesMax;
 }
 
 bool RulesCache::IsFresh(const Entry& entry) const {

@@ -19,9 +19,10 @@ namespace mobula {
 namespace {
 
 constexpr size_t kCallsMax = 64;
-constexpr size_t kBodyBytesMax = 8 << 20;
+constexpr size_t kCopiesOfHead = 4;
+constexpr size_t kBodyBytesMax = 2 << 20;
 
-HttpServer::Options ServerOptions() {
+HttpServer::Options ServerOptions(std::shared_ptr<ByteBudget> budget) {
   HttpServer::Options options;
   // SDKs keep connections for less than that, so that it is they who close.
   options.idle_timeout = std::chrono::seconds(75);
@@ -29,7 +30,7 @@ HttpServer::Options ServerOptions() {
   options.connections_max = 512;
   options.header_bytes_max = 16 * 1024;
   options.body_bytes_max = kBodyBytesMax;
-  options.bodies_bytes_max = 32 << 20;
+  options.budget = std::move(budget);
   return options;
 }
 
@@ -58,14 +59,15 @@ class SamplingProxy::Impl {
     if (options_.upstream && client_ == nullptr) {
       AwsClient::Options upstream = *options_.upstream;
       upstream.http.body_bytes_max = kBodyBytesMax;
+      upstream.http.budget = budget_;
       ASSIGN_OR_RETURN(client_, AwsClient::Create(loop_, std::move(upstream)));
     }
     server_ = std::make_unique<HttpServer>(
         loop_,
-        [this](const HttpServerRequest& request, HttpServer::Responder respond) {
+        [this](HttpServerRequest& request, HttpServer::Responder respond) {
           OnRequest(request, std::move(respond));
         },
-        ServerOptions());
+        ServerOptions(budget_));
     return server_->Listen(options_.address);
   }
 
@@ -78,7 +80,7 @@ class SamplingProxy::Impl {
   [[nodiscard]] const SamplingProxyStats& stats() const noexcept { return stats_; }
 
  private:
-  void OnRequest(const HttpServerRequest& request, HttpServer::Responder respond) {
+  void OnRequest(HttpServerRequest& request, HttpServer::Responder respond) {
     options_.log->Debug("sampling_request",
                         fmt::format("Received request on HTTP Proxy server : {}", request.target),
                         {{"key", request.target}});
@@ -88,9 +90,10 @@ class SamplingProxy::Impl {
       Refuse(request, respond);
     } else if (client_ == nullptr) {
       stats_.local.Add();
-      respond(default_rules_.Answer(path, request.body, UnixSeconds()));
+      respond(default_rules_.Answer(path, request.body, std::chrono::steady_clock::now(),
+                                    UnixSeconds()));
     } else if (sampling && request.target == kRulesPath) {
-      cache_.Get(request.body, std::move(respond));
+      cache_.Get(std::move(request.body), std::move(respond), request.share);
     } else if (!request.target.starts_with('/')) {
       stats_.refused.Add();
       respond(ServiceError(400, "InvalidRequestException", "the target is no path"));
@@ -120,14 +123,23 @@ class SamplingProxy::Impl {
     Call(std::move(call), std::min(timeout, options_.timeout), std::move(done));
   }
 
-  void Forward(const HttpServerRequest& request, bool targets, HttpServer::Responder respond) {
+  void Forward(HttpServerRequest& request, bool targets, HttpServer::Responder respond) {
     AwsClient::Request call;
-    call.method = request.method;  // valid until it is answered
+    call.method = std::string(request.method);
     call.path = std::string(request.target);
     call.headers = PassedRequestHeaders(request);
-    call.body = std::string(request.body);
+    size_t head = call.method.size() + call.path.size();
+    for (const auto& [name, value] : call.headers) head += name.size() + value.size();
+    // The call has it several times: as given, to be signed, and as sent.
+    if (!request.share->Resize(request.share->bytes() + kCopiesOfHead * head)) {
+      stats_.failed.Add();
+      respond(TooBusy());
+      return;
+    }
+    call.body = std::move(request.body);
     Call(std::move(call), options_.timeout,
-         [this, targets, respond = std::move(respond)](HttpResponse response) {
+         [this, targets, respond = std::move(respond),
+          share = request.share](HttpResponse response) {
            if (targets) cache_.NoteTargets(response);
            (response.transport.ok() ? stats_.forwarded : stats_.failed).Add();
            respond(PassBack(std::move(response)));
@@ -168,6 +180,7 @@ class SamplingProxy::Impl {
 
   IoLoop* const loop_;
   const Options options_;
+  const std::shared_ptr<ByteBudget> budget_ = std::make_shared<ByteBudget>(kBytesMax);
   SamplingProxyStats stats_;
   DefaultRules default_rules_;
   size_t calls_ = 0;  // under way

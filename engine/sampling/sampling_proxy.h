@@ -6,9 +6,10 @@
 // Threads:   the loop's thread; the counters may be read by any.
 // Errors:    Listen names the address, or what is wrong with the upstream; it may be called again. A client is
 //            answered 403 for what it may not ask, 502 or 504 when the far side gives no answer and nothing is cached,
-//            503 over a limit, else what the far side says.
-// Limits:    512 connections, 75 s between requests on one, 5 s for a head, 20 s for a body; 16 KiB of head, 8 MiB of
-//            body each way, 32 MiB of bodies at once; 64 calls to the far side at once, of 10 s each.
+//            503 over a limit, else what the far side says. Why there is no answer is told to the log only.
+// Limits:    512 connections, 75 s between requests on one, 5 s for a head, 20 s for a body; 16 KiB of head, 2 MiB of
+//            body each way; kBytesMax of all requests and answers, with the rules that are kept; 64 calls to the far
+//            side at once, of 10 s each.
 //
 // Rules are cached and shared (RulesCache); targets belong to one client each and are passed on one by one. A HEAD
 // request, where all paths are passed on, arrives as GET.
@@ -30,6 +31,9 @@ class Log;
 
 class SamplingProxy {
  public:
+  // Of heads, bodies and kept rules together.
+  static constexpr size_t kBytesMax = 4 << 20;
+
   struct Options {
     std::string address;                         // host:port
     std::optional<AwsClient::Options> upstream;  // absent: the Default rule is answered here

@@ -14,6 +14,9 @@ namespace {
 
 constexpr int64_t kStart = 1'790'000'000;
 
+// The steady clock's time at a time of the wall clock, which began elsewhere.
+Time At(int64_t wall) { return Time{} + std::chrono::seconds(wall - kStart + 7777); }
+
 std::string Statistics(std::string_view client, std::string_view rule = "Default") {
   return std::string(R"({"SamplingStatisticsDocuments":[{"RuleName":")")
       .append(rule)
@@ -42,7 +45,7 @@ struct Quota {
 };
 
 Quota Ask(DefaultRules* rules, std::string_view client, int64_t now) {
-  const HttpReply reply = rules->Answer(kTargetsPath, Statistics(client), now);
+  const HttpReply reply = rules->Answer(kTargetsPath, Statistics(client), At(now), now);
   EXPECT_EQ(reply.status, 200);
   const JsonValue body = Body(reply);
   const JsonValue* const targets = body.Find("SamplingTargetDocuments");
@@ -60,7 +63,7 @@ Quota Ask(DefaultRules* rules, std::string_view client, int64_t now) {
 TEST(DefaultRulesTest, TheRuleIsOneThatEverySdkTakes) {
   DefaultRules rules(kStart);
   for (const char* body : {"", "{}", R"({"NextToken":null})"}) {
-    const HttpReply reply = rules.Answer(kRulesPath, body, kStart);
+    const HttpReply reply = rules.Answer(kRulesPath, body, At(kStart), kStart);
     EXPECT_EQ(reply.status, 200);
     const JsonValue answer = Body(reply);
     ASSERT_EQ(answer.Find("SamplingRuleRecords")->items.size(), 1U);
@@ -123,9 +126,30 @@ TEST(DefaultRulesTest, AClientThatFellSilentLosesTheReservoirWhenItsTimeIsOver) 
   EXPECT_EQ(Ask(&rules, "b", kStart + 20).quota, 1);
 }
 
+TEST(DefaultRulesTest, AClockThatIsSetChangesNoLoan) {
+  for (const int64_t jump : {-100'000, 100'000}) {
+    DefaultRules rules(kStart);
+    const auto ask = [&](std::string_view client, int64_t after, int64_t wall) {
+      const HttpReply reply =
+          rules.Answer(kTargetsPath, Statistics(client), At(kStart + after), wall);
+      const JsonValue body = Body(reply);
+      const JsonValue& target = body.Find("SamplingTargetDocuments")->items.at(0);
+      return Quota{Number(target, "ReservoirQuota"), Number(target, "ReservoirQuotaTTL")};
+    };
+    EXPECT_EQ(ask("a", 0, kStart).quota, 1);
+    EXPECT_EQ(ask("b", 5, kStart + 5).quota, 0);
+    EXPECT_EQ(ask("b", 10, kStart + jump).quota, 0) << "lent twice";
+    const Quota again = ask("a", 12, kStart + jump);
+    EXPECT_EQ(again.quota, 1);
+    EXPECT_EQ(again.until, static_cast<double>(kStart + jump + 8));
+    EXPECT_EQ(ask("b", 20, kStart + jump).quota, 1) << "lost for long";
+  }
+}
+
 TEST(DefaultRulesTest, UnknownRulesAreUnprocessed) {
   DefaultRules rules(kStart);
-  const HttpReply reply = rules.Answer(kTargetsPath, Statistics("a", "check\\\"out"), kStart);
+  const HttpReply reply =
+      rules.Answer(kTargetsPath, Statistics("a", "check\\\"out"), At(kStart), kStart);
   EXPECT_EQ(reply.status, 200);
   const JsonValue body = Body(reply);
   EXPECT_TRUE(body.Find("SamplingTargetDocuments")->items.empty());
@@ -141,11 +165,11 @@ TEST(DefaultRulesTest, NoStatisticsAreFine) {
   DefaultRules rules(kStart);
   for (const char* body :
        {"{}", R"({"SamplingStatisticsDocuments":[]})", R"({"SamplingStatisticsDocuments":null})"}) {
-    const HttpReply reply = rules.Answer(kTargetsPath, body, kStart);
+    const HttpReply reply = rules.Answer(kTargetsPath, body, At(kStart), kStart);
     EXPECT_EQ(reply.status, 200) << body;
     EXPECT_TRUE(Body(reply).Find("SamplingTargetDocuments")->items.empty());
   }
-  const HttpReply summaries = rules.Answer(kSummariesPath, "{}", kStart);
+  const HttpReply summaries = rules.Answer(kSummariesPath, "{}", At(kStart), kStart);
   EXPECT_EQ(summaries.status, 200);
   EXPECT_TRUE(Body(summaries).Find("SamplingStatisticSummaries")->items.empty());
 }
@@ -164,12 +188,12 @@ TEST(DefaultRulesTest, WhatIsNoRequestIsRefused) {
         std::string(R"({"SamplingStatisticsDocuments":[{"RuleName":"Default"}]})"),
         std::string(R"({"SamplingStatisticsDocuments":[{"ClientID":"a","RuleName":7}]})"),
         Statistics(std::string(65, 'a')), many, std::string(100000, '[')}) {
-    const HttpReply reply = rules.Answer(kTargetsPath, body, kStart);
+    const HttpReply reply = rules.Answer(kTargetsPath, body, At(kStart), kStart);
     EXPECT_EQ(reply.status, 400) << body.substr(0, 100);
     EXPECT_FALSE(Body(reply).FindString("Message").empty());
   }
-  EXPECT_EQ(rules.Answer(kRulesPath, "{", kStart).status, 400);
-  EXPECT_EQ(rules.Answer(kSummariesPath, "[]", kStart).status, 400);
+  EXPECT_EQ(rules.Answer(kRulesPath, "{", At(kStart), kStart).status, 400);
+  EXPECT_EQ(rules.Answer(kSummariesPath, "[]", At(kStart), kStart).status, 400);
 }
 
 TEST(DefaultRulesTest, AFloodOfClientsIsForgotten) {

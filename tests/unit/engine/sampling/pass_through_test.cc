@@ -78,7 +78,7 @@ TEST(PassThroughTest, AnAnswerComesBackUnchangedButForTheConnection) {
                       {"Set-Cookie", "b"}};
   const HttpReply reply = PassBack(response);
   EXPECT_EQ(reply.status, 429);
-  EXPECT_EQ(reply.body, response.body);
+  EXPECT_EQ(reply.text(), response.body);
   EXPECT_EQ(reply.content_type, "");
   EXPECT_EQ(reply.headers, (HttpHeaders{{"Content-Type", "application/json"},
                                         {"x-amzn-ErrorType", "ThrottledException"},
@@ -94,14 +94,14 @@ TEST(PassThroughTest, NoAnswerIsAnErrorThatSdksCanRead) {
     const HttpReply reply = PassBack(std::move(response));
     const auto body = ParseJson(reply.body);
     EXPECT_TRUE(body && !body->FindString("__type").empty()) << reply.body;
-    EXPECT_NE(reply.body.find("why \\\"x\\\""), std::string::npos) << reply.body;
+    EXPECT_EQ(reply.body.find("secret"), std::string::npos) << "anybody may ask: " << reply.body;
     return reply.status;
   };
-  EXPECT_EQ(status_of(absl::DeadlineExceededError("why \"x\"")), 504);
-  EXPECT_EQ(status_of(absl::UnavailableError("why \"x\"")), 502);
-  EXPECT_EQ(status_of(absl::NotFoundError("why \"x\"")), 502);
-  EXPECT_EQ(status_of(absl::FailedPreconditionError("why \"x\"")), 502);
-  EXPECT_EQ(status_of(absl::ResourceExhaustedError("why \"x\"")), 503);
+  EXPECT_EQ(status_of(absl::DeadlineExceededError("role/secret")), 504);
+  EXPECT_EQ(status_of(absl::UnavailableError("role/secret")), 502);
+  EXPECT_EQ(status_of(absl::NotFoundError("role/secret")), 502);
+  EXPECT_EQ(status_of(absl::FailedPreconditionError("role/secret")), 502);
+  EXPECT_EQ(status_of(absl::ResourceExhaustedError("role/secret")), 503);
 }
 
 }  // namespace

@@ -37,10 +37,13 @@ class RulesCacheTest : public ::testing::Test {
   // A client asks; the answer appears in replies_ under the number returned.
   int Ask(std::string_view body = "{}") {
     const int number = ++asked_;
-    cache_->Get(body, [this, number](HttpReply reply) {
-      EXPECT_FALSE(replies_.contains(number)) << "answered twice";
-      replies_[number] = std::move(reply);
-    });
+    cache_->Get(
+        std::string(body),
+        [this, number](HttpReply reply) {
+          EXPECT_FALSE(replies_.contains(number)) << "answered twice";
+          replies_[number] = std::move(reply);
+        },
+        nullptr);
     return number;
   }
 
@@ -122,7 +125,7 @@ TEST_F(RulesCacheTest, ServesAnAnswerUntilItIsOld) {
   const int second = Ask();
   EXPECT_EQ(How(second), "hit 59");
   EXPECT_EQ(replies_[second].status, 200);
-  EXPECT_EQ(replies_[second].body, Rules("first").body);
+  EXPECT_EQ(replies_[second].text(), Rules("first").body);
   EXPECT_EQ(Header(replies_[second], "Content-Type"), "application/json");
   EXPECT_TRUE(fetches_.empty());
   Pass(seconds(1));
@@ -131,7 +134,7 @@ TEST_F(RulesCacheTest, ServesAnAnswerUntilItIsOld) {
   EXPECT_EQ(fetches_[0].timeout, seconds(3)) << "there is something to answer with";
   Answer(Rules("second"));
   EXPECT_EQ(How(third), "miss ");
-  EXPECT_EQ(replies_[third].body, Rules("second").body);
+  EXPECT_EQ(replies_[third].text(), Rules("second").body);
   EXPECT_EQ(stats_.cached.value(), 1U);
   EXPECT_EQ(stats_.stale.value(), 0U);
 }
@@ -142,7 +145,7 @@ TEST_F(RulesCacheTest, ManyClientsMakeOneCall) {
   EXPECT_EQ(fetches_.size(), 1U);
   Answer(Rules("first"));
   EXPECT_EQ(replies_.size(), 100U);
-  for (const auto& [number, reply] : replies_) EXPECT_EQ(reply.body, Rules("first").body);
+  for (const auto& [number, reply] : replies_) EXPECT_EQ(reply.text(), Rules("first").body);
   EXPECT_EQ(stats_.forwarded.value(), 100U);
 }
 
@@ -153,8 +156,8 @@ TEST_F(RulesCacheTest, RequestsThatDifferAreKeptApart) {
   EXPECT_EQ(fetches_.size(), 2U);
   Answer(Rules("first"));
   Answer(Rules("second"));
-  EXPECT_EQ(replies_[plain].body, Rules("first").body);
-  EXPECT_EQ(replies_[next].body, Rules("second").body);
+  EXPECT_EQ(replies_[plain].text(), Rules("first").body);
+  EXPECT_EQ(replies_[next].text(), Rules("second").body);
 }
 
 TEST_F(RulesCacheTest, AnyFailureIsAnsweredWithTheLastGoodRules) {
@@ -180,7 +183,7 @@ TEST_F(RulesCacheTest, AnyFailureIsAnsweredWithTheLastGoodRules) {
     EXPECT_EQ(How(first), "stale 7200") << failure.status;
     EXPECT_EQ(How(second), "stale 7200") << failure.status;
     EXPECT_EQ(replies_[first].status, 200);
-    EXPECT_EQ(replies_[first].body, Rules("first").body);
+    EXPECT_EQ(replies_[first].text(), Rules("first").body);
   }
   EXPECT_EQ(stats_.stale.value(), 2 * failures.size());
   EXPECT_EQ(stats_.cached.value(), 0U);
@@ -200,7 +203,7 @@ TEST_F(RulesCacheTest, AfterAFailureThereIsAPauseBeforeTheNextCall) {
   Pass(seconds(1));
   const int after = Ask();
   Answer(Rules("second"));
-  EXPECT_EQ(replies_[after].body, Rules("second").body);
+  EXPECT_EQ(replies_[after].text(), Rules("second").body);
   EXPECT_EQ(How(Ask()), "hit 0");
 }
 
@@ -239,7 +242,7 @@ TEST_F(RulesCacheTest, WhatAreNoRulesIsNotKept) {
     HttpResponse response = Rules("");
     response.body = body;
     Answer(response);
-    EXPECT_EQ(replies_[number].body, body);
+    EXPECT_EQ(replies_[number].text(), body);
     EXPECT_EQ(How(number), " ") << body;
   }
   Ask();
@@ -257,7 +260,7 @@ TEST_F(RulesCacheTest, AChangeIsFetchedAsSoonAsTargetsTellOfIt) {
   const int fresh = Ask();
   ASSERT_EQ(fetches_.size(), 1U);
   Answer(Rules("second"));
-  EXPECT_EQ(replies_[fresh].body, Rules("second").body);
+  EXPECT_EQ(replies_[fresh].text(), Rules("second").body);
   EXPECT_EQ(How(Ask()), "hit 0");
 
   Note(1'790'000'000 + 5);  // in the very second in which they were fetched
@@ -307,8 +310,8 @@ TEST_F(RulesCacheTest, WithoutAnAgeEachRequestAsksButOutagesAreStillBridged) {
   const int second = Ask();
   EXPECT_EQ(fetches_.size(), 1U) << "not one call for both";
   Answer(Rules("second"));
-  EXPECT_EQ(replies_[first].body, Rules("second").body);
-  EXPECT_EQ(replies_[second].body, Rules("second").body);
+  EXPECT_EQ(replies_[first].text(), Rules("second").body);
+  EXPECT_EQ(replies_[second].text(), Rules("second").body);
   const int third = Ask();
   Answer(NoAnswer());
   EXPECT_EQ(How(third), "stale 0");
@@ -335,7 +338,7 @@ TEST_F(RulesCacheTest, MoreRequestsAtOnceThanThatPassBy) {
   EXPECT_EQ(fetches_.size(), 20U);
   for (int i = 0; i < 20; ++i) Answer(Rules(std::to_string(i)));
   for (int i = 0; i < 20; ++i) {
-    EXPECT_EQ(replies_[numbers[static_cast<size_t>(i)]].body, Rules(std::to_string(i)).body);
+    EXPECT_EQ(replies_[numbers[static_cast<size_t>(i)]].text(), Rules(std::to_string(i)).body);
   }
 }
 
@@ -351,9 +354,9 @@ TEST_F(RulesCacheTest, LongRequestsPassBy) {
   }
 }
 
-TEST_F(RulesCacheTest, AnswersOfFourMebibytesAreKept) {
+TEST_F(RulesCacheTest, AMebibyteOfAnswersIsKept) {
   Make();
-  const std::string large(900'000, 'x');
+  const std::string large(240'000, 'x');
   for (int i = 0; i < 5; ++i) {
     Ask("{\"NextToken\":\"" + std::to_string(i) + "\"}");
     Answer(Rules(large));
@@ -363,6 +366,103 @@ TEST_F(RulesCacheTest, AnswersOfFourMebibytesAreKept) {
   EXPECT_EQ(How(Ask(R"({"NextToken":"4"})")), "hit 1");
   Ask(R"({"NextToken":"0"})");
   EXPECT_EQ(fetches_.size(), 1U);
+}
+
+TEST_F(RulesCacheTest, OnlyThePageThatIsAskedForCounts) {
+  Make();
+  Ask(R"({"NextToken":null,"Pad":1})");
+  ASSERT_EQ(fetches_.size(), 1U);
+  EXPECT_EQ(fetches_[0].body, "{}") << "what X-Ray might refuse";
+  Answer(Rules("first"));
+  for (const char* same : {"{}", "", " { } ", R"({"a":1})", R"({"NextToken" : null})"}) {
+    EXPECT_EQ(How(Ask(same)), "hit 0") << same;
+  }
+  Ask(R"({"NextToken":"a\"\u00e9","Pad":1})");
+  ASSERT_EQ(fetches_.size(), 1U);
+  EXPECT_EQ(fetches_[0].body, "{\"NextToken\":\"a\\\"\u00e9\"}");
+}
+
+TEST_F(RulesCacheTest, WhatAsksForNoPagePassesBy) {
+  Make();
+  Fill();
+  for (const char* body : {"x", "{", "[]", "null", R"({"NextToken":1})", R"({"NextToken":{}})",
+                           R"({"NextToken":""})"}) {
+    const int number = Ask(body);
+    ASSERT_EQ(fetches_.size(), 1U) << body;
+    EXPECT_EQ(fetches_[0].body, body);
+    Answer(Rules("passed"));
+    EXPECT_EQ(How(number), " ") << body;
+    EXPECT_EQ(replies_[number].text(), Rules("passed").body);
+  }
+  EXPECT_EQ(How(Ask()), "hit 0");
+}
+
+TEST_F(RulesCacheTest, JunkDoesNotDriveOutTheRules) {
+  Make();
+  Fill();
+  Ask(R"({"NextToken":"good"})");
+  Answer(Rules("next"));
+  for (int i = 0; i < 100; ++i) {
+    Ask("{\"a\":" + std::to_string(i) + "}");
+    Ask("{\"NextToken\":\"" + std::to_string(i) + "\"}");
+    if (i % 2 == 0) Answer(Error(400, "InvalidRequestException"));
+  }
+  Pass(seconds(7200));
+  const int first = Ask();
+  const int next = Ask(R"({"NextToken":"good"})");
+  while (!fetches_.empty()) Answer(NoAnswer());
+  EXPECT_EQ(How(first), "stale 7200");
+  EXPECT_EQ(How(next), "stale 7200");
+}
+
+TEST_F(RulesCacheTest, TheFirstPageStaysWhateverElseIsAsked) {
+  Make();
+  Fill();
+  const std::string large(900'000, 'x');
+  for (int i = 0; i < 30; ++i) {
+    Ask("{\"NextToken\":\"" + std::to_string(i) + "\"}");
+    Answer(Rules(i % 2 == 0 ? "small" : large));
+    Pass(seconds(1));
+  }
+  EXPECT_EQ(How(Ask()), "hit 30");
+}
+
+TEST_F(RulesCacheTest, NoMoreThanFiveHundredAndTwelveWait) {
+  Make();
+  for (int i = 0; i < 600; ++i) Ask();
+  EXPECT_EQ(fetches_.size(), 1U);
+  EXPECT_EQ(replies_.size(), 88U);
+  for (const auto& [number, reply] : replies_) {
+    EXPECT_EQ(reply.status, 503);
+    EXPECT_EQ(Header(reply, "Retry-After"), "1");
+  }
+  Answer(Rules("first"));
+  EXPECT_EQ(replies_.size(), 600U);
+
+  Pass(seconds(60));
+  const int before = asked_;
+  for (int i = 0; i < 600; ++i) Ask();
+  EXPECT_EQ(How(before + 513), "stale 60") << "what there is, is better than nothing";
+  Answer(Rules("second"));
+  EXPECT_EQ(How(Ask()), "hit 0");
+}
+
+TEST_F(RulesCacheTest, OneTextIsSharedByAllAndCounted) {
+  Make();
+  const auto budget = std::make_shared<ByteBudget>(1 << 20);
+  for (int i = 0; i < 100; ++i) Ask();
+  HttpResponse rules = Rules(std::string(50'000, 'x'));
+  rules.body.reserve(100'000);
+  rules.share = std::make_shared<ByteShare>(budget);
+  ASSERT_TRUE(rules.share->Resize(rules.body.capacity()));
+  Answer(std::move(rules));
+  EXPECT_EQ(replies_[1].shared_body, replies_[100].shared_body);
+  EXPECT_GE(budget->used(), 50'000U);
+  EXPECT_LT(budget->used(), 60'000U);
+  replies_.clear();
+  EXPECT_GE(budget->used(), 50'000U) << "it is still kept";
+  cache_.reset();
+  EXPECT_EQ(budget->used(), 0U);
 }
 
 }  // namespace

@@ -21,6 +21,7 @@ using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using testing::PeerRequest;
 
 constexpr char kRules[] = R"({"SamplingRuleRecords" : [ ]})";
@@ -39,7 +40,7 @@ class FixedCredentials final : public CredentialsProvider {
 class NoCredentials final : public CredentialsProvider {
  public:
   absl::StatusOr<CredentialsPtr> Get() override {
-    return absl::FailedPreconditionError("no source of credentials is configured");
+    return absl::FailedPreconditionError("cannot assume arn:aws:iam::123456789012:role/hidden");
   }
   void Invalidate(const Credentials&) override {}
 };
@@ -289,12 +290,53 @@ TEST_F(SamplingProxyTest, MoreThanSixtyFourCallsAtOnceAreTurnedAway) {
   WaitFor([&] { return answers_.size() == 70; });
 }
 
+TEST_F(SamplingProxyTest, RequestsAndAnswersHaveOneBudget) {
+  const std::string large(1'400'000, 'x');
+  bool hang = true;
+  AnsweringServer service([&](const PeerRequest& request) {
+    return hang ? Answer{.hang = true}
+                : Answer{.status = 200, .body = request.body.size() > 10 ? kTargets : large};
+  });
+  Open(&service, {.timeout = seconds(2)});
+  const int first = Begin("POST", "/SamplingTargets", large);
+  WaitFor([&] { return service.requests().size() == 1; });
+  const int second = Begin("POST", "/SamplingTargets", large);
+  const int third = Begin("POST", "/SamplingTargets", large);
+  WaitFor([&] { return answers_.contains(second) || answers_.contains(third); });
+  const int refused = answers_.contains(second) ? second : third;
+  EXPECT_EQ(answers_[refused].status, 503);
+  EXPECT_EQ(answers_[refused].Header("Retry-After"), "1");
+  EXPECT_THAT(answers_[refused].body, HasSubstr("too many requests at once, try again"));
+  WaitFor([&] { return answers_.size() == 3; });
+  EXPECT_EQ(answers_[first].status, 504);
+  hang = false;
+  // What is over counts no more.
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_EQ(Post("/SamplingTargets", large).body, kTargets);
+    EXPECT_EQ(Post("/SamplingTargets", "{}").body.size(), large.size());
+  }
+}
+
+TEST_F(SamplingProxyTest, LargeHeadsOfCallsUnderWayAreCounted) {
+  AnsweringServer service([&](const PeerRequest&) { return Answer{.hang = true}; });
+  Open(&service, {.timeout = seconds(2)});
+  const std::string query = "?" + std::string(14'000, 'q');
+  for (int i = 0; i < 64; ++i) Begin("POST", "/SamplingTargets" + query, "{}");
+  WaitFor([&] { return answers_.size() == 64; });
+  int busy = 0;
+  for (const auto& [number, answer] : answers_) busy += answer.status == 503 ? 1 : 0;
+  EXPECT_GT(busy, 0);
+  EXPECT_LT(busy, 10);
+}
+
 TEST_F(SamplingProxyTest, WithoutCredentialsItSaysSo) {
   AnsweringServer service([](const PeerRequest&) { return Answer{}; });
   Open(&service, {}, std::make_shared<NoCredentials>());
   const HttpResponse answer = Post("/SamplingTargets", "{}");
   EXPECT_EQ(answer.status, 502);
-  EXPECT_THAT(answer.body, HasSubstr("no source of credentials"));
+  EXPECT_THAT(answer.body, HasSubstr("no credentials"));
+  EXPECT_THAT(answer.body, Not(HasSubstr("hidden"))) << "anybody may ask";
+  EXPECT_THAT(lines_, HasSubstr("role/hidden"));
   EXPECT_THAT(service.requests(), IsEmpty());
 }
 
