@@ -73,8 +73,8 @@ uint32_t Crc32cByTable(std::string_view bytes, uint32_t crc) noexcept {
 
 uint32_t Crc32c(std::string_view bytes, uint32_t crc) noexcept {
 #if defined(MOBULA_CRC_TARGET)
-  static const bool has_instruction = HasInstruction();
-  if (has_instruction) return ByInstruction(bytes, crc);
+  static const bool kHasInstruction = HasInstruction();
+  if (kHasInstruction) return ByInstruction(bytes, crc);
 #endif
   return Crc32cByTable(bytes, crc);
 }

@@ -521,7 +521,7 @@ void Spool::NoteDamage(SpoolLane* lane, File* file) {
 
 Spool::FileRef Spool::Unread(SpoolLane* lane, SystemTime now) {
   for (size_t i = 0; i < lane->files_.size();) {
-    const FileRef file = lane->files_[i];
+    FileRef file = lane->files_[i];
     if (!file->surveyed) {
       if (const absl::Status status = Survey(lane, file.get(), now); !status.ok()) {
         ReadFailed(lane, file, status, now);
@@ -662,8 +662,7 @@ void Spool::Resize(SpoolLane* lane, File* file, uint64_t size) {
 void Spool::Forget(SpoolLane* lane, const FileRef& file) {
   Resize(lane, file.get(), 0);
   if (lane->current_ == file) lane->current_.reset();
-  const FileRef kept = file;  // `file` may be the element
-  lane->files_.erase(std::find(lane->files_.begin(), lane->files_.end(), kept));
+  lane->files_.erase(std::find(lane->files_.begin(), lane->files_.end(), file));
 }
 
 void Spool::FinishIfDone(SpoolLane* lane, const FileRef& file) {
@@ -693,7 +692,7 @@ absl::Status Spool::DropFile(SpoolLane* lane, const FileRef& dropped, SpoolDropR
   const FileRef file = dropped;
   if (fate != Fate::kGone) Survey(lane, file.get(), now).IgnoreError();
   if (fate == Fate::kRemoved) {
-    const absl::Status removed = home_->dir()->Remove(file->name);
+    absl::Status removed = home_->dir()->Remove(file->name);
     if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
     names_dirty_ = true;
   }
@@ -725,7 +724,7 @@ absl::Status Spool::DropFile(SpoolLane* lane, const FileRef& dropped, SpoolDropR
 absl::Status Spool::RemoveAll(std::vector<SpoolDirEntry>* files, size_t count) {
   for (; count > 0; --count) {
     const SpoolDirEntry& entry = files->front();
-    const absl::Status removed = home_->dir()->Remove(entry.name);
+    absl::Status removed = home_->dir()->Remove(entry.name);
     if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
     names_dirty_ = true;
     bytes_ -= entry.bytes;

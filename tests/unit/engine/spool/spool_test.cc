@@ -50,6 +50,23 @@ TEST_F(SpoolTest, ARestartFindsEverything) {
   EXPECT_EQ(lane->account().appended.value(), 0U);
 }
 
+// docs/wire/spool.md; made by a program that shares no line with this one.
+TEST_F(SpoolTest, TheExampleOfTheDocumentationIsRead) {
+  const std::string hex =
+      "4d4f4253504f4f4c01000400f3c68ee7070000000000000000505c18a30100001651eb0652e7bff3" +
+      std::string(48, '0') + "70726f64" + std::string(120, '0') +
+      "4d6246721c000000130000000200000000505c18a3010000c1fb87b673052c4b0100000000000000"
+      "feffffffffffffff28b52ffd2013990000020000000007000000007b7d7b2261223a317d";
+  std::string bytes;
+  for (size_t i = 0; i < hex.size(); i += 2) {
+    bytes.push_back(static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16)));
+  }
+  disk_.Put("/spool/instance-0000000000000001/1.spool", bytes);
+  const auto spool = OpenSpool();
+  EXPECT_EQ(Drain(spool->lane("prod")), Strings{R"({"a":1})"});
+  EXPECT_EQ(spool->lane("prod")->account().torn.value(), 0U);
+}
+
 TEST_F(SpoolTest, HousekeepingCountsWhatWasFound) {
   { ASSERT_TRUE(Append(OpenSpool()->lane("prod"), {"a", "b"}).ok()); }
   const auto spool = OpenSpool();
