@@ -203,6 +203,10 @@ Agent::~Agent() {
   for (const auto& lane : lanes_) {
     if (lanes_started_) (void)lane->Join(Now() + std::chrono::seconds(1));
   }
+  // Its telemetry looks at the lanes.
+  if (cold_room_ == nullptr || cold_room_->Stop(Now() + std::chrono::seconds(1))) return;
+  log_->Error("cold_room_hangs", "the thread that fetches credentials hangs and is left behind");
+  (void)cold_room_.release();
 }
 
 absl::Status Agent::Start() {
@@ -231,8 +235,8 @@ absl::Status Agent::Start() {
 }
 
 void Agent::BeginDrain(Time deadline) {
-  if (!draining_.exchange(true)) {
-    cold_room_->CloseSamplingPort();
+  const bool first = !draining_.exchange(true);
+  if (first) {
     for (const auto& worker : workers_) worker->Stop();
     for (std::thread& thread : worker_threads_) thread.join();
     // So that a successor can bind to the path while the lanes still deliver.
@@ -240,6 +244,7 @@ void Agent::BeginDrain(Time deadline) {
   }
   for (const auto& lane : lanes_) lane->Drain(deadline);
   if (dead_letter_lane_ != nullptr) dead_letter_lane_->Drain(deadline);
+  if (first) cold_room_->CloseSamplingPort();
 }
 
 bool Agent::Drained() {

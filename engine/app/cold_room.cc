@@ -1,11 +1,10 @@
-// Tested by tests/unit/engine/app/agent_test.cc and the e2e suite.
+// Tested by tests/unit/engine/app/cold_room_test.cc, agent_test.cc and the e2e suite.
 #include "engine/app/cold_room.h"
 
 #include <fmt/format.h>
 #include <pthread.h>
 
 #include <algorithm>
-#include <future>
 #include <utility>
 
 #include "engine/app/version.h"
@@ -17,6 +16,7 @@ namespace mobula {
 namespace {
 
 constexpr Duration kListenAgain = std::chrono::seconds(5);
+constexpr Duration kOnThreadMax = std::chrono::seconds(3);
 
 Time Now() { return std::chrono::steady_clock::now(); }
 
@@ -34,30 +34,39 @@ AwsContext::Options AwsOptions(const Config& config) {
 ColdRoom::ColdRoom(const Config& config, Log* log)
     : config_(config), log_(log), aws_(&loop_, log, AwsOptions(config)) {}
 
-ColdRoom::~ColdRoom() {
-  if (!thread_.joinable()) return;
-  OnThread([this] {
-    if (sampling_ != nullptr) sampling_->Close();
-    telemetry_.clear();
-    loop_.Stop();
-  });
-  thread_.join();
-}
+ColdRoom::~ColdRoom() { (void)Stop(kTimeNever); }
 
 void ColdRoom::Run() {
   thread_ = std::thread([this] {
     pthread_setname_np(pthread_self(), "cold");
     loop_.Run();
+    ended_.set_value();
   });
 }
 
-void ColdRoom::OnThread(const std::function<void()>& f) {
-  std::promise<void> done;
-  loop_.Post([&] {
+bool ColdRoom::Stop(Time deadline) {
+  if (!thread_.joinable()) return true;
+  loop_.Stop();
+  if (deadline != kTimeNever && has_ended_.wait_until(deadline) == std::future_status::timeout) {
+    return false;
+  }
+  thread_.join();
+  if (sampling_ != nullptr) sampling_->Close();
+  telemetry_.clear();
+  return true;
+}
+
+bool ColdRoom::OnThread(std::function<void()> f) {
+  const auto done = std::make_shared<std::promise<void>>();
+  loop_.Post([f = std::move(f), done] {
     f();
-    done.set_value();
+    done->set_value();
   });
-  done.get_future().wait();
+  if (done->get_future().wait_for(kOnThreadMax) == std::future_status::ready) return true;
+  log_->Warn(
+      "cold_room_slow",
+      "Looking for credentials takes long: sampling port and telemetry follow when it is over");
+  return false;
 }
 
 absl::StatusOr<SamplingProxy::Options> ColdRoom::SamplingOptions(const std::string& udp_address) {
@@ -90,10 +99,10 @@ absl::Status ColdRoom::OpenSamplingPort(const std::string& udp_address) {
   ASSIGN_OR_RETURN(SamplingProxy::Options options, SamplingOptions(udp_address));
   sampling_address_ = options.address;
   log_->Info("sampling_port", "Starting proxy http server on " + sampling_address_);
-  OnThread([&] {
-    sampling_ = std::make_unique<SamplingProxy>(&loop_, std::move(options));
-    Listen();
-  });
+  sampling_ = std::make_unique<SamplingProxy>(&loop_, std::move(options));
+  sampling_stats_ = &sampling_->stats();
+  (void)OnThread([this] { Listen(); });
+  listen_again_ = Now() + kListenAgain;
   MutexLock lock(&mutex_);
   // An address that cannot be one, or a name nobody knows, is a mistake; a taken port may become free.
   return absl::IsInvalidArgument(listening_) || absl::IsNotFound(listening_)
@@ -131,48 +140,46 @@ absl::Status ColdRoom::StartTelemetry(
     };
     options.counts = [counts, i] { return counts(i); };
     options.log = log_;
-    absl::Status status;
-    OnThread([&] {
-      auto made = Telemetry::Create(&loop_, std::move(options));
-      status = made.status();
+    reports_ = true;
+    const auto status = std::make_shared<absl::Status>();
+    const bool done = OnThread([this, options = std::move(options), status] {
+      auto made = Telemetry::Create(&loop_, options);
+      *status = made.status();
       if (made.ok()) telemetry_.push_back(*std::move(made));
     });
-    RETURN_IF_ERROR(status);
+    if (done) RETURN_IF_ERROR(*status);
   }
   return absl::OkStatus();
 }
 
 void ColdRoom::Housekeep(Time now) {
-  if (sampling_fault().empty()) {
-    listen_again_ = now + kListenAgain;
-  } else if (now >= listen_again_) {
-    listen_again_ = now + kListenAgain;
-    loop_.Post([this] { Listen(); });
-  }
+  if (closed_ || now < listen_again_ || sampling_fault().empty()) return;
+  listen_again_ = now + kListenAgain;
+  loop_.Post([this] { Listen(); });
 }
 
 void ColdRoom::CloseSamplingPort() {
+  closed_ = true;
   if (sampling_ == nullptr) return;
-  OnThread([this] { sampling_->Close(); });
+  loop_.Post([this] { sampling_->Close(); });
 }
 
 void ColdRoom::FlushTelemetry(Time deadline) {
-  if (telemetry_.empty()) return;
-  const auto left = std::make_shared<std::atomic<size_t>>(telemetry_.size());
+  if (!reports_) return;
   const auto done = std::make_shared<std::promise<void>>();
-  loop_.Post([this, deadline, left, done] {
+  loop_.Post([this, deadline, done] {
+    const auto left = std::make_shared<size_t>(telemetry_.size());
+    if (telemetry_.empty()) done->set_value();
     for (const auto& telemetry : telemetry_) {
       telemetry->Flush(deadline, [left, done] {
-        if (left->fetch_sub(1) == 1) done->set_value();
+        if (--*left == 0) done->set_value();
       });
     }
   });
   (void)done->get_future().wait_until(deadline + std::chrono::milliseconds(200));
 }
 
-const SamplingProxyStats* ColdRoom::sampling_stats() const {
-  return sampling_ == nullptr ? nullptr : &sampling_->stats();
-}
+const SamplingProxyStats* ColdRoom::sampling_stats() const { return sampling_stats_; }
 
 std::string ColdRoom::sampling_fault() const {
   MutexLock lock(&mutex_);

@@ -2,14 +2,17 @@
 // the sampling port, and reports telemetry.
 //
 // Room:      cold.
-// Lifecycle: made without I/O, Run, OpenSamplingPort, StartTelemetry, CloseSamplingPort, FlushTelemetry,
+// Lifecycle: made without I/O, Run, OpenSamplingPort, StartTelemetry, CloseSamplingPort, FlushTelemetry, Stop,
 //            destroyed. Everything but aws() does nothing where nobody needs it.
-// Threads:   the agent's control thread; the reading methods may be called by any.
+// Threads:   the agent's control thread; the reading methods may be called by any. No call waits long for the room's
+//            thread, which a file system or a resolver may hold up; the destructor without Stop does.
 // Errors:    OpenSamplingPort fails for an address that cannot be one. A port that is taken is told in the log and
 //            tried again: segments are worth more than sampling rules.
 #pragma once
 
+#include <atomic>
 #include <functional>
+#include <future>
 #include <memory>
 #include <string>
 #include <thread>
@@ -45,9 +48,13 @@ class ColdRoom {
   // About once a second: a port that could not be had is tried again.
   void Housekeep(Time now);
 
+  // Soon, and for good.
   void CloseSamplingPort();
   // The last report, when nothing more will be counted; waits for it until `deadline`.
   void FlushTelemetry(Time deadline);
+  // Ends the thread: nothing that was given to this room is called any more. False when the thread hangs beyond
+  // `deadline`: then this object must be left behind as it is.
+  bool Stop(Time deadline);
 
   // Null without a sampling port.
   [[nodiscard]] const SamplingProxyStats* sampling_stats() const;
@@ -55,8 +62,8 @@ class ColdRoom {
   [[nodiscard]] std::string sampling_fault() const;
 
  private:
-  // Runs `f` on the thread and waits for it.
-  void OnThread(const std::function<void()>& f);
+  // Runs `f` on the thread; false when it has not come to that soon: then it does so later.
+  bool OnThread(std::function<void()> f);
   absl::StatusOr<SamplingProxy::Options> SamplingOptions(const std::string& udp_address);
   void Listen();
 
@@ -65,10 +72,15 @@ class ColdRoom {
   IoLoop loop_;
   AwsContext aws_;
   std::unique_ptr<SamplingProxy> sampling_;
+  std::atomic<const SamplingProxyStats*> sampling_stats_{nullptr};
   std::string sampling_address_;
-  std::vector<std::unique_ptr<Telemetry>> telemetry_;
-  Time listen_again_ = kTimeNever;
+  std::vector<std::unique_ptr<Telemetry>> telemetry_;  // the thread's
+  bool reports_ = false;
+  bool closed_ = false;  // the sampling port
+  Time listen_again_ = Time::min();
   std::thread thread_;
+  std::promise<void> ended_;
+  const std::future<void> has_ended_ = ended_.get_future();  // the thread
 
   mutable Mutex mutex_;
   absl::Status listening_ ABSL_GUARDED_BY(mutex_);

@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
+#include <future>
+
 #include "engine/app/metrics_page.h"
 #include "engine/base/log.h"
 
@@ -117,6 +119,19 @@ TEST_F(AgentTest, ShowsEveryCountInBothMetricFormats) {
             std::string::npos);
   EXPECT_EQ(open.body.substr(open.body.size() - 6), "# EOF\n");
   EXPECT_TRUE(Drain());
+}
+
+TEST_F(AgentTest, AColdThreadThatHangsDoesNotHoldUpTheDrain) {
+  Start();
+  std::promise<void> release;
+  agent_->cold_room().aws().loop()->Post([&] { release.get_future().wait(); });
+  for (int i = 0; i < 20; ++i) Send(document_);
+  ASSERT_TRUE(Eventually([&] { return agent_->ledger().datagrams == 20; }));
+  const Time begin = Now();
+  EXPECT_TRUE(Drain());
+  EXPECT_LT(Now() - begin, seconds(5));
+  EXPECT_EQ(agent_->ledger().lanes[0].delivered, 20U);
+  release.set_value();
 }
 
 TEST_F(AgentTest, EndsInOrderWhenStartedAndForgotten) {
