@@ -11,6 +11,7 @@
 #include "engine/memory/block_pool.h"
 #include "engine/receive/datagram_source.h"
 #include "engine/receive/unix_socket.h"
+#include "engine/sampling/sampling_proxy.h"
 
 namespace mobula {
 namespace {
@@ -74,17 +75,17 @@ std::optional<uint64_t> CgroupMemoryLimit() {
 
 uint64_t DefaultBuffer(std::optional<uint64_t> limit) {
   if (!limit.has_value()) return 64 * kMiB;
-  const uint64_t beside = 28 * kMiB;
-  const uint64_t rest = *limit > beside ? *limit - beside : 0;
-  return std::clamp(rest * 2 / 3 / kMiB * kMiB, 3 * kMiB, 256 * kMiB);
+  const auto beside = [limit](uint64_t bytes) { return *limit > bytes ? *limit - bytes : 0; };
+  const uint64_t buffer = std::min(beside(28 * kMiB) * 2 / 3, beside(36 * kMiB));
+  return std::clamp(buffer / kMiB * kMiB, 3 * kMiB, 256 * kMiB);
 }
 
 std::string MemoryPlan::text() const {
   std::string sum = fmt::format(
-      "{} program + {} buffer + {} slots + {} kernel queue + {} TLS + {} parser + {} other = {} "
-      "MiB",
-      MiB(program), MiB(buffer), MiB(slots), MiB(kernel_queue), MiB(tls), MiB(parser), MiB(other),
-      MiB(total()));
+      "{} program + {} buffer + {} slots + {} kernel queue + {} TLS + {} parser + {} sampling + {} "
+      "other = {} MiB",
+      MiB(program), MiB(buffer), MiB(slots), MiB(kernel_queue), MiB(tls), MiB(parser),
+      MiB(sampling), MiB(other), MiB(total()));
   sum += limit.has_value() ? fmt::format(" of {} MiB", MiB(*limit)) : ", no limit set";
   return sum;
 }
@@ -105,6 +106,9 @@ absl::StatusOr<MemoryPlan> PlanMemory(const Config& config, int workers, uint64_
     if (std::holds_alternative<XrayBackendConfig>(backend.settings)) plan.tls += 2 * kMiB;
   }
   plan.parser += n * kMiB;
+  if (config.proxy.address != "off" && SamplingBackend(config) != nullptr) {
+    plan.sampling = SamplingProxy::kBytesMax;
+  }
   // The queues keep room for a handle, and the queue's own word beside it, per page and worker.
   plan.other = 2 * kMiB + n * (plan.buffer / BlockPool::kPageBytes) * 2 * sizeof(void*);
   plan.limit = limit;

@@ -22,11 +22,13 @@ struct MemoryPlan {
   uint64_t kernel_queue = 0;  // SO_RCVBUF of all sockets: cgroup v2 charges it to the container
   uint64_t tls = 0;
   uint64_t parser = 0;
+  uint64_t sampling =
+      0;  // requests, answers and rules of the sampling port; without AWS it answers small texts
   uint64_t other = 0;
   std::optional<uint64_t> limit;  // of the cgroup
 
   [[nodiscard]] uint64_t total() const {
-    return program + buffer + slots + kernel_queue + tls + parser + other;
+    return program + buffer + slots + kernel_queue + tls + parser + sampling + other;
   }
   // "10 program + 24 buffer + ... = 55 MiB of 64 MiB"
   [[nodiscard]] std::string text() const;
@@ -46,7 +48,8 @@ std::string ShrinkToFit(Config* config, int workers, std::optional<uint64_t> lim
 absl::StatusOr<MemoryPlan> PlanMemory(const Config& config, int workers, uint64_t kernel_queue,
                                       std::optional<uint64_t> limit);
 
-// The buffer without a setting: 64 MiB without a limit, else clamp((limit - 28 MiB) * 2/3, 3 MiB, 256 MiB).
+// The buffer without a setting: 64 MiB without a limit, else two thirds of what is beside 28 MiB, but no more than
+// leaves the 36 MiB that one worker, one `xray` backend and the sampling port take; from 3 to 256 MiB.
 uint64_t DefaultBuffer(std::optional<uint64_t> limit);
 
 // How the buffer is divided.

@@ -25,6 +25,7 @@ TEST(MemoryPlanTest, BufferFollowsTheContainersLimit) {
   EXPECT_EQ(DefaultBuffer(std::nullopt), 64 * kMiB);
   EXPECT_EQ(DefaultBuffer(64 * kMiB), 24 * kMiB);
   EXPECT_EQ(DefaultBuffer(128 * kMiB), 66 * kMiB);
+  EXPECT_EQ(DefaultBuffer(48 * kMiB), 12 * kMiB);
   EXPECT_EQ(DefaultBuffer(16 * kMiB), 3 * kMiB);
   EXPECT_EQ(DefaultBuffer(8192 * kMiB), 256 * kMiB);
 }
@@ -32,11 +33,27 @@ TEST(MemoryPlanTest, BufferFollowsTheContainersLimit) {
 TEST(MemoryPlanTest, AUsualContainerFits) {
   const auto plan = PlanMemory(WithBackends(1), 1, 8 * kMiB, 64 * kMiB);
   ASSERT_TRUE(plan.ok()) << plan.status();
-  EXPECT_EQ(plan->total() / kMiB, 55U);
+  EXPECT_EQ(plan->total() / kMiB, 59U);
   EXPECT_EQ(
       plan->text(),
-      "10 program + 24 buffer + 8 slots + 8 kernel queue + 2 TLS + 1 parser + 2 other = 55 MiB "
-      "of 64 MiB");
+      "10 program + 24 buffer + 8 slots + 8 kernel queue + 2 TLS + 1 parser + 4 sampling + 2 other "
+      "= 59 MiB of 64 MiB");
+}
+
+TEST(MemoryPlanTest, TheSamplingPortIsPlannedWhereItAsksXray) {
+  Config config = WithBackends(1);
+  EXPECT_EQ(PlanMemory(config, 1, 8 * kMiB, std::nullopt)->sampling, 4 * kMiB);
+  config.proxy.address = "off";
+  EXPECT_EQ(PlanMemory(config, 1, 8 * kMiB, std::nullopt)->sampling, 0U);
+  config.proxy.address = "auto";
+  config.backends[0].settings = NullBackendConfig{};
+  EXPECT_EQ(PlanMemory(config, 1, 8 * kMiB, std::nullopt)->sampling, 0U);
+}
+
+TEST(MemoryPlanTest, TheDefaultBufferLeavesRoomForTheRest) {
+  for (uint64_t limit = 40; limit < 1000; ++limit) {
+    EXPECT_TRUE(PlanMemory(WithBackends(1), 1, 8 * kMiB, limit * kMiB).ok()) << limit;
+  }
 }
 
 TEST(MemoryPlanTest, RefusesWhatCannotFitAndNamesTheSettings) {
@@ -101,7 +118,7 @@ TEST(MemoryPlanTest, ShrinksNoMoreThanItMust) {
   EXPECT_EQ(ShrinkToFit(&config, 1, 64 * kMiB), "");
   EXPECT_EQ(config.udp.receive_buffer, 8 * kMiB);
 
-  EXPECT_NE(ShrinkToFit(&config, 1, 52 * kMiB), "");
+  EXPECT_NE(ShrinkToFit(&config, 1, 56 * kMiB), "");
   EXPECT_EQ(config.buffer.memory, 24 * kMiB) << "the kernel's queue was enough";
   EXPECT_LT(config.udp.receive_buffer, 8 * kMiB);
 }
