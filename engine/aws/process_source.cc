@@ -28,15 +28,26 @@ namespace {
 constexpr size_t kOutputBytesMax = 64 * 1024;
 constexpr Duration kLookFirst = std::chrono::milliseconds(2);
 constexpr Duration kLookMax = std::chrono::milliseconds(50);
+constexpr Duration kBuryMax = std::chrono::seconds(1);
+
+// Buries a child that was killed, as soon as the kernel lets it go.
+void Bury(IoLoop* loop, pid_t pid, Duration pause) {
+  if (::waitpid(pid, nullptr, WNOHANG) != 0) return;
+  const auto timer = std::make_shared<IoLoop::Timer>(loop);
+  timer->Set(std::chrono::steady_clock::now() + pause, [loop, pid, pause, timer] {
+    Bury(loop, pid, std::min<Duration>(pause * 2, kBuryMax));
+  });
+}
 
 // A shell in a process group of its own, writing into a pipe.
 class Program {
  public:
-  static absl::StatusOr<std::unique_ptr<Program>> Start(const std::string& command_line) {
+  static absl::StatusOr<std::unique_ptr<Program>> Start(IoLoop* loop,
+                                                        const std::string& command_line) {
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0) return Failed(errno);
     UniqueFd write_end(ends[1]);
-    auto program = std::make_unique<Program>(UniqueFd(ends[0]));
+    auto program = std::make_unique<Program>(loop, UniqueFd(ends[0]));
     // Only the reading end: the program may expect to wait when the pipe is full.
     ::fcntl(ends[0], F_SETFL, O_NONBLOCK);
 
@@ -47,6 +58,8 @@ class Program {
     ::posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     ::posix_spawn_file_actions_adddup2(&files, write_end.get(), STDOUT_FILENO);
     ::posix_spawn_file_actions_addopen(&files, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+    // Whatever a library forgot to keep from it.
+    ::posix_spawn_file_actions_addclosefrom_np(&files, STDERR_FILENO + 1);
     // What this process blocks or ignores is no business of the program.
     sigset_t none;
     sigset_t all;
@@ -73,19 +86,15 @@ class Program {
     return program;
   }
 
-  explicit Program(UniqueFd output) : output_fd_(std::move(output)) {}
-
-  // Waits for what it kills, which takes no longer than the kernel needs.
+  Program(IoLoop* loop, UniqueFd output) : loop_(loop), output_fd_(std::move(output)) {}
   ~Program() {
     if (pid_ <= 0) return;
-    Kill();
-    while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
-    }
+    ::kill(-pid_, SIGKILL);
+    ::kill(pid_, SIGKILL);  // it may have left its group
+    Bury(loop_, pid_, kLookFirst);
   }
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
-
-  void Kill() const { ::kill(-pid_, SIGKILL); }
 
   // Takes what it has written; true when it has ended.
   bool Look() {
@@ -121,6 +130,7 @@ class Program {
     }
   }
 
+  IoLoop* const loop_;
   const UniqueFd output_fd_;
   pid_t pid_ = -1;
   std::string output_;
@@ -137,7 +147,7 @@ class ProcessSource final : public CredentialsSource {
         timer_(loop) {}
 
   void Fetch(Time deadline, Done done) override {
-    absl::StatusOr<std::unique_ptr<Program>> program = Program::Start(command_line_);
+    absl::StatusOr<std::unique_ptr<Program>> program = Program::Start(loop_, command_line_);
     if (!program.ok()) {
       loop_->Post([done = std::move(done),
                    status = Failed(program.status().code(),

@@ -2,6 +2,7 @@
 #include "engine/aws/process_source.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -24,7 +25,13 @@ constexpr char kDocument[] =
 class ProcessSourceTest : public testing::SourceFixture {
  protected:
   ~ProcessSourceTest() override {
-    // Nothing was left behind: neither a child nor its zombie.
+    // Nothing is left behind: neither a child nor its zombie. WNOWAIT: the loop is to bury them.
+    siginfo_t info{};
+    const Time end = In(seconds(10));
+    while (::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           std::chrono::steady_clock::now() < end) {
+      loop_.RunUntil(In(milliseconds(2)));
+    }
     EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1);
     EXPECT_EQ(errno, ECHILD);
   }
@@ -107,6 +114,39 @@ TEST_F(ProcessSourceTest, KillsWhatDoesNotEndWithAllItStarted) {
   };
   while (lives() && std::chrono::steady_clock::now() < end) ::usleep(1000);
   EXPECT_FALSE(lives());
+}
+
+TEST_F(ProcessSourceTest, KillsWhatLeftItsGroup) {
+  // The program's group becomes this process's, which must not be killed.
+  const std::string leave =
+      "exec python3 -c 'import os, time; os.setpgid(0, os.getpgid(os.getppid())); "
+      "open(\"" +
+      home_.path("left").string() + "\", \"w\").close(); time.sleep(40)'";
+  auto source = MakeProcessSource(&loop_, leave, "p");
+  source->Fetch(In(seconds(30)), [](const auto&) { FAIL(); });
+  const Time end = In(seconds(10));
+  while (!std::filesystem::exists(home_.path("left")) && std::chrono::steady_clock::now() < end) {
+    loop_.RunUntil(In(milliseconds(5)));
+  }
+  ASSERT_TRUE(std::filesystem::exists(home_.path("left")));
+  const Time begin = std::chrono::steady_clock::now();
+  source = nullptr;
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, seconds(1));
+}
+
+TEST_F(ProcessSourceTest, TheProgramInheritsNoFile) {
+  const int inherited = ::fcntl(STDOUT_FILENO, F_DUPFD, 100);  // without FD_CLOEXEC
+  const std::string list = home_.path("fds").string();
+  EXPECT_TRUE(Run("for f in /proc/$$/fd/*; do echo ${f##*/}; done > " + list + "; echo '" +
+                  std::string(kDocument) + "}'")
+                  .ok());
+  ::close(inherited);
+  std::ifstream in(list);
+  std::vector<int> seen;
+  for (int fd; in >> fd;) seen.push_back(fd);
+  // And those that the shell itself has open while it lists.
+  EXPECT_THAT(seen, ::testing::IsSupersetOf({0, 1, 2}));
+  EXPECT_THAT(seen, Not(::testing::Contains(inherited)));
 }
 
 TEST_F(ProcessSourceTest, DoesNotWaitForWhatRunsOnBehindIt) {
