@@ -1,7 +1,10 @@
 // Tested by tests/unit/engine/receive/unix_socket_test.cc.
 #include "engine/receive/unix_socket.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -36,6 +39,22 @@ absl::StatusOr<UniqueFd> NewSocket(const std::string& path) {
   UniqueFd fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return Error(path, "socket", errno);
   return fd;
+}
+
+// Keeps others that start at the same time from the path's folder: between looking at a stale socket and taking its
+// place, another agent may have taken it.
+absl::StatusOr<UniqueFd> LockFolder(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  UniqueFd fd(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  // A folder that may be written to but not read, or on a file system without locks.
+  if (!fd.valid()) return fd;
+  for (int tries = 0; tries < 200; ++tries) {
+    if (flock(fd.get(), LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return fd;
+    poll(nullptr, 0, 10);
+  }
+  return absl::UnavailableError(
+      fmt::format("cannot listen on unix:{}: another program keeps a lock on {}", path, folder));
 }
 
 // Removes a socket file that nobody is bound to any more; anything else stays, and is the error.
@@ -109,6 +128,7 @@ absl::StatusOr<UnixSocket> OpenUnixSocket(const UnixConfig& config) {
   const auto* const to = reinterpret_cast<const sockaddr*>(&address);
   int bound = bind(fd.get(), to, sizeof address);
   if (bound != 0 && errno == EADDRINUSE) {
+    ASSIGN_OR_RETURN(const UniqueFd lock, LockFolder(config.path));
     RETURN_IF_ERROR(RemoveStale(config.path, address));
     bound = bind(fd.get(), to, sizeof address);
   }

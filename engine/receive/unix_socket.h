@@ -4,7 +4,8 @@
 // Room:      cold.
 // Lifecycle: open while the object lives; its end removes the file, if it is still the one made here.
 // Errors:    InvalidArgument for a path that is too long or cannot be bound; AlreadyExists when something else
-//            than a socket lies there, or a program listens there; PermissionDenied.
+//            than a socket lies there, or a program listens there; PermissionDenied; Unavailable when the folder of
+//            a stale socket stays locked for two seconds (of several agents that start at once, one gets the path).
 // Limits:    a path of 107 bytes; a datagram as large as one of kUnixSlots, whose senders need an SO_SNDBUF to
 //            match. The kernel queues net.unix.max_dgram_qlen datagrams and has no other limit (SO_RCVBUF means
 //            nothing); beyond, a sender waits or gets EAGAIN. Nothing is dropped behind its back: KernelDrops

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -14,6 +15,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <optional>
 
 #include "engine/segment/utf8.h"
@@ -73,6 +75,35 @@ class UnixSocketTest : public ::testing::Test {
   const TemporaryFolder folder_;
   const std::string path_ = folder_ / "s.sock";
 };
+
+TEST_F(UnixSocketTest, OfTwoThatFindAStaleSocketOneGetsThePath) {
+  {
+    const UniqueFd stale = NewSocket();
+    ASSERT_EQ(Bind(stale.get(), path_), 0);
+  }
+  // The other one is between its look at the stale socket and its own bind.
+  UniqueFd folder(open((folder_ / "").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  ASSERT_EQ(flock(folder.get(), LOCK_EX), 0);
+  auto second = std::async(std::launch::async, [this] { return Open().status(); });
+  EXPECT_EQ(second.wait_for(std::chrono::milliseconds(100)), std::future_status::timeout);
+  unlink(path_.c_str());
+  const UniqueFd first = NewSocket();
+  ASSERT_EQ(Bind(first.get(), path_), 0);
+  folder.reset();
+  EXPECT_EQ(second.get().code(), absl::StatusCode::kAlreadyExists);
+  const UniqueFd client = NewSocket();
+  EXPECT_EQ(Connect(client.get(), path_), 0) << "the first one lost its path";
+}
+
+TEST_F(UnixSocketTest, AFolderThatStaysLockedIsAnError) {
+  {
+    const UniqueFd stale = NewSocket();
+    ASSERT_EQ(Bind(stale.get(), path_), 0);
+  }
+  const UniqueFd folder(open((folder_ / "").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  ASSERT_EQ(flock(folder.get(), LOCK_EX), 0);
+  EXPECT_EQ(Open().status().code(), absl::StatusCode::kUnavailable);
+}
 
 TEST_F(UnixSocketTest, ReceivesAndRemovesItsFileAtTheEnd) {
   {
