@@ -535,13 +535,13 @@ TEST_F(HttpClientTest, AnswersOfAllCallsHaveOneBudget) {
   ScriptedServer server([](Peer& peer) {
     while (peer.Read()) peer.Reply(200, std::string(100000, 'x'));
   });
-  const auto budget = std::make_shared<ByteBudget>(400000);
+  const auto budget = std::make_shared<ByteBudget>(250000);
   Connect(server.port(), {.budget = budget});
   auto first = std::make_unique<HttpResponse>(Call(Post("/", "")));
   EXPECT_EQ(first->body, std::string(100000, 'x'));
   ASSERT_NE(first->share, nullptr);
   EXPECT_GE(budget->used(), 100000U);
-  EXPECT_LT(budget->used(), 160000U);
+  EXPECT_LT(budget->used(), 125000U);
   HttpResponse second = Call(Post("/", ""));
   EXPECT_TRUE(second.transport.ok()) << second.transport;
   const HttpResponse third = Call(Post("/", ""));
