@@ -60,6 +60,10 @@ struct HostFacts {
   std::string instance_id;
 };
 
+// What to do where there are no credentials or no region: the ends of the messages that say so.
+extern const char kCredentialsHelp[];
+extern const char kRegionHelp[];
+
 class AwsContext {
  public:
   struct Options {

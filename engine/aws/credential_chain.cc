@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/aws/aws_context.h"
 #include "engine/aws/container_source.h"
 #include "engine/aws/credentials_plan.h"
 #include "engine/aws/instance_role_source.h"

@@ -12,6 +12,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
+#include "engine/aws/aws_context.h"
 #include "engine/aws/container_source.h"
 #include "engine/aws/flag_text.h"
 #include "engine/aws/shared_profile.h"

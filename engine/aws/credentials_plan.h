@@ -46,7 +46,4 @@ absl::StatusOr<CredentialsPlan> PlanCredentials(const std::string& profile,
 // For roles whose session nobody named: "mobula-" and the host's name.
 std::string DefaultSessionName();
 
-// How to give the agent credentials: the end of messages that begin with "no credentials".
-extern const char kCredentialsHelp[];
-
 }  // namespace mobula

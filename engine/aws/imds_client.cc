@@ -209,6 +209,8 @@ class ImdsClient::Impl : public std::enable_shared_from_this<Impl> {
   }
 
   void OnTokenRefused(const QuestionPtr& question) {
+    // Nothing is to be had without a token, so the next one who asks waits for it.
+    if (!question->token_status.ok()) version_1_until_ = Time::min();
     if (std::exchange(question->token_refused, true) || !question->token_status.ok()) {
       Answer(std::move(question->done), VersionTwoRequired(*question));
       return;
@@ -222,7 +224,8 @@ class ImdsClient::Impl : public std::enable_shared_from_this<Impl> {
   }
 
   absl::Status VersionTwoRequired(const Question& question) const {
-    return absl::FailedPreconditionError(fmt::format(
+    const bool late = absl::IsDeadlineExceeded(question.token_status);
+    const std::string message = fmt::format(
         "{} at {} requires version 2 (IMDSv2) and {}; in a container its hop limit may be 1: raise "
         "it to 2 "
         "(aws ec2 modify-instance-metadata-options --http-put-response-hop-limit 2), or use "
@@ -230,7 +233,8 @@ class ImdsClient::Impl : public std::enable_shared_from_this<Impl> {
         kWho, http_->url().Authority(),
         question.token_status.ok() ? std::string("refuses the session token it gave")
                                    : fmt::format("no session token could be had: {}",
-                                                 std::string(question.token_status.message()))));
+                                                 std::string(question.token_status.message())));
+    return late ? absl::DeadlineExceededError(message) : absl::FailedPreconditionError(message);
   }
 
   IoLoop* const loop_;

@@ -84,6 +84,8 @@ absl::StatusOr<std::string> RegionOfInstance(std::string_view text) {
 
 }  // namespace
 
+const char kRegionHelp[] = "Set `region` of the backend, or AWS_REGION";
+
 class RegionFinder::Impl : public std::enable_shared_from_this<Impl> {
  public:
   Impl(IoLoop* loop, Options options) : loop_(loop), options_(std::move(options)) {}
@@ -110,6 +112,8 @@ class RegionFinder::Impl : public std::enable_shared_from_this<Impl> {
     Note("the configuration", "not set");
     Note("AWS_REGION", "not set");
     if (!options_.metadata) {
+      Note("ECS and EC2 metadata",
+           options_.of_daemon ? "not asked in local mode" : "not asked: aws.metadata is off");
       LookAtSettings();
       return;
     }
@@ -219,17 +223,15 @@ class RegionFinder::Impl : public std::enable_shared_from_this<Impl> {
     const absl::StatusOr<SharedProfile> profile = LoadProfile();
     Note(fmt::format("profile \"{}\"", ProfileName()),
          profile.ok() ? absl::string_view("has no region") : profile.status().message());
+    // The daemon's sentences, which people look for.
+    const std::string cause =
+        "Cannot fetch region variable from config file, environment variables, ecs metadata, or "
+        "ec2 metadata.";
     Finish(absl::FailedPreconditionError(
-        fmt::format("Cannot fetch region variable from config file, environment variables, ecs "
-                    "metadata, or ec2 metadata. {} Looked at: {}",
-                    Help(), notes_)));
-  }
-
-  [[nodiscard]] std::string_view Help() const {
-    if (options_.of_daemon) return "Use local-mode to use the local config region.";
-    return options_.metadata ? "Set `region` of the backend, or AWS_REGION."
-                             : "Set `region` of the backend, or AWS_REGION; metadata is not asked "
-                               "because of aws.metadata: off.";
+        options_.of_daemon
+            ? fmt::format("{} Use local-mode to use the local config region. Looked at: {}", cause,
+                          notes_)
+            : fmt::format("{} Looked at: {}. {}", cause, notes_, kRegionHelp)));
   }
 
   void Note(std::string_view place, absl::string_view said) {

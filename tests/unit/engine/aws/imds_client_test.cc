@@ -153,9 +153,12 @@ TEST_F(ImdsClientTest, ALateTokenIsDoneWithout) {
 TEST_F(ImdsClientTest, SaysThatVersionTwoIsNeededWhereTheTokenGetsLost) {
   instance_.put_hangs = true;
   const auto got = Get();
-  EXPECT_EQ(got.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(got.status().code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_THAT(Text(got.status()), HasSubstr("requires version 2 (IMDSv2)"));
   EXPECT_THAT(Text(got.status()), HasSubstr("hop limit"));
+  // It may only have been slow.
+  instance_.put_hangs = false;
+  EXPECT_EQ(*Get(), "ip-10-0-0-7");
 }
 
 TEST_F(ImdsClientTest, ARefusedQuestionEndsTheTimeOfVersionOne) {

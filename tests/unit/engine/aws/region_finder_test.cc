@@ -14,6 +14,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using testing::Answer;
 using testing::AnsweringServer;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using testing::PeerRequest;
@@ -124,8 +125,8 @@ TEST_F(RegionFinderTest, NowhereIsAnErrorWithEveryPlaceInIt) {
   const std::string says = Says();
   EXPECT_THAT(says,
               StartsWith("Cannot fetch region variable from config file, environment variables, "
-                         "ecs metadata, or ec2 metadata. Set `region` of the backend, or "
-                         "AWS_REGION. Looked at: "));
+                         "ecs metadata, or ec2 metadata. Looked at: "));
+  EXPECT_THAT(says, EndsWith(std::string(". ") + kRegionHelp));
   for (const char* place :
        {"the configuration (not set)", "AWS_REGION (not set)",
         "ECS_ENABLE_CONTAINER_METADATA is not true", "ECS_CONTAINER_METADATA_URI_V4 is not set",
@@ -136,7 +137,7 @@ TEST_F(RegionFinderTest, NowhereIsAnErrorWithEveryPlaceInIt) {
   EXPECT_EQ(Find().status().code(), absl::StatusCode::kFailedPrecondition);
   metadata_ = false;
   EXPECT_THAT(Says(), StartsWith("Cannot fetch region variable"));
-  EXPECT_THAT(Says(), HasSubstr("aws.metadata: off"));
+  EXPECT_THAT(Says(), HasSubstr("metadata (not asked: aws.metadata is off)"));
   EXPECT_THAT(Says(), Not(HasSubstr("local-mode")));
   of_daemon_ = true;
   EXPECT_THAT(Says(), HasSubstr("ec2 metadata. Use local-mode to use the local config region. "));
@@ -151,6 +152,20 @@ TEST_F(RegionFinderTest, SlowMetadataIsGivenTime) {
   home_.variables["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = ec2_->url();
   EXPECT_EQ(Find(seconds(20)).value_or(FoundRegion()).name, "eu-west-3");
   EXPECT_EQ(ec2_->requests().back().Header("X-aws-ec2-metadata-token"), "token");
+}
+
+TEST_F(RegionFinderTest, ATokenThatAloneIsSlowIsGivenTimeToo) {
+  ec2_.emplace([](const PeerRequest& request) {
+    if (request.line.starts_with("PUT ")) {
+      std::this_thread::sleep_for(milliseconds(1200));
+      return Answer{200, "token"};
+    }
+    if (request.Header("X-aws-ec2-metadata-token").empty()) return Answer{401};
+    return Answer{200, R"({"region": "eu-west-3"})"};
+  });
+  home_.variables["AWS_EC2_METADATA_DISABLED"] = "";
+  home_.variables["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = ec2_->url();
+  EXPECT_EQ(Find(seconds(20)).value_or(FoundRegion()).name, "eu-west-3");
 }
 
 TEST_F(RegionFinderTest, MetadataThatHangsIsAskedAgainUntilTheDeadline) {
