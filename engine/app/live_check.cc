@@ -16,6 +16,8 @@
 #include <filesystem>
 #include <future>
 #include <memory>
+#include <optional>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -39,6 +41,8 @@ constexpr Duration kCredentialsMax = std::chrono::seconds(8);
 constexpr Duration kCallMax = std::chrono::seconds(5);
 // A callback may come a little after its call's deadline.
 constexpr Duration kMargin = std::chrono::seconds(1);
+// The fault of a call that could not even be prepared: a file that cannot be read, a proxy that cannot be used.
+constexpr std::string_view kSetup = "setup";
 constexpr Duration kPoll = std::chrono::milliseconds(20);
 constexpr size_t kAnswerBytesMax = 1 << 20;
 
@@ -53,6 +57,13 @@ std::string Line(std::string_view text) {
     if (byte < 0x20 || byte == 0x7f) c = ' ';
   }
   return line;
+}
+
+// An answer without what its row has as the fix.
+std::string WithoutHelp(std::string answer, std::string_view help) {
+  if (answer.ends_with(help)) answer.resize(answer.size() - help.size());
+  answer.resize(answer.find_last_not_of(". ") + 1);
+  return answer;
 }
 
 std::string Message(const absl::Status& status) {
@@ -89,7 +100,7 @@ class Room {
           absl::StatusOr<std::unique_ptr<AwsClient>> client =
               AwsClient::Create(&loop_, std::move(options));
           if (!client.ok()) {
-            shared->promise.set_value({.transport = client.status(), .fault = "invalid_request"});
+            shared->promise.set_value({.transport = client.status(), .fault = kSetup});
             return;
           }
           shared->client = *std::move(client);
@@ -182,7 +193,7 @@ class XrayCheck {
         room_->aws()->FindRegion(config_.region, config_.profile, Within(kFindRegionMax));
     LiveRow* const row = Add("region", region.ok() ? LiveResult::kOk : LiveResult::kFailed);
     if (!region.ok()) {
-      row->answer = Message(region.status());
+      row->answer = WithoutHelp(Message(region.status()), kRegionHelp);
       row->fix = fmt::format("set backends.{}.region, or AWS_REGION", name_);
       return false;
     }
@@ -219,14 +230,14 @@ class XrayCheck {
     }
     LiveRow* const row = Add(std::move(tried), found.ok() ? LiveResult::kOk : LiveResult::kFailed);
     if (!found.ok()) {
-      row->answer = Message(found.status());
-      row->fix = identity.roles.empty()
-                     ? "mend the source named; without any, give the pod or instance a role, or "
-                       "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-                     : fmt::format(
+      row->answer = WithoutHelp(Message(found.status()), kCredentialsHelp);
+      row->fix = !identity.roles.empty()
+                     ? fmt::format(
                            "{} needs sts:AssumeRole on this role, and the role's trust "
                            "policy must name it, with the same external_id",
-                           caller_.empty() ? "the identity before it" : caller_);
+                           caller_.empty() ? "the identity before it" : caller_)
+                 : absl::IsNotFound(found.status()) ? kCredentialsHelp
+                                                    : "mend the source named";
       return false;
     }
     row->source = Line((*found)->source);
@@ -310,6 +321,7 @@ class XrayCheck {
       return;
     }
     const HttpUrl url = http->url;
+    proxy_ = http->proxy;
     service_ = {region_, *std::move(http), credentials_};
     const Time begin = Now();
     // Without credentials it goes out unsigned, to see whether anybody answers.
@@ -336,7 +348,31 @@ class XrayCheck {
     JudgePermission("xray:PutTraceSegments", response, "");
   }
 
+  // Who named the file of authorities.
+  std::string AuthoritySetting() const {
+    if (!config_.tls.ca.empty()) return fmt::format("backends.{}.tls.ca", name_);
+    return room_->aws()->environment()("AWS_CA_BUNDLE") ? "AWS_CA_BUNDLE"
+                                                        : "ca_bundle of the profile";
+  }
+
   std::string TransportFix(std::string_view fault, const HttpUrl& url) const {
+    // TLS to the proxy itself is the one other thing that cannot be set up.
+    if (fault == kSetup && !(proxy_ && proxy_->url.tls)) {
+      return fmt::format("let {} name a PEM file that can be read, or take it away",
+                         AuthoritySetting());
+    }
+    const bool connection = fault == "dns" || fault == "refused" || fault == "unreachable" ||
+                            fault == "timeout" || fault == "reset" || fault == "proxy_refused" ||
+                            fault == kSetup;
+    if (proxy_ && connection) {
+      return fmt::format(
+          "the way leads through the forward proxy {}, which {} names: check that it is the right "
+          "one, is up and lets {} through; NO_PROXY excepts hosts",
+          proxy_->url.Authority(),
+          proxy_->variable.empty() ? fmt::format("backends.{}.http_proxy", name_)
+                                   : proxy_->variable,
+          url.host);
+    }
     if (fault == "dns") {
       return fmt::format(
           "the name {} is not known here: check region and endpoint, the DNS of the "
@@ -353,7 +389,6 @@ class XrayCheck {
       return "something answers there that does not speak TLS as X-Ray does: check scheme and port "
              "of the endpoint, and proxies in between";
     }
-    if (fault == "proxy_refused") return "the forward proxy must allow this host: ask who runs it";
     if (fault == "garbled" || fault == "invalid_request") {
       return "what answers there is no X-Ray: check the endpoint";
     }
@@ -432,6 +467,7 @@ class XrayCheck {
   std::string caller_;                                // ARN of the last identity that AWS named
   std::string account_;
   XrayService service_;
+  std::optional<HttpForwardProxy> proxy_;
   bool reached_ = false;
 };
 
@@ -501,7 +537,7 @@ std::string_view ResultColour(LiveResult result) {
 // What shows that a check is under way, and how far.
 void WaitShowingProgress(std::future<std::vector<LiveRow>>* rows, const std::atomic<size_t>& done,
                          size_t total) {
-  ProgressBar progress(STDERR_FILENO);
+  ProgressBar progress(STDERR_FILENO, true);
   while (rows->wait_for(std::chrono::milliseconds(100)) != std::future_status::ready) {
     progress.Update(done.load(), total, Now());
   }
@@ -564,6 +600,7 @@ std::string LiveTable(const std::vector<LiveRow>& rows, bool colour) {
   }
   std::string text;
   const std::string* backend = nullptr;
+  std::set<std::string_view> told;
   for (const LiveRow& row : rows) {
     if (backend == nullptr || *backend != row.backend) {
       text += fmt::format("{}backend {}\n  {:<7}  {:<{}}  {:<{}}  {:<{}}  ANSWER\n",
@@ -576,7 +613,10 @@ std::string LiveTable(const std::vector<LiveRow>& rows, bool colour) {
     line.erase(line.find_last_not_of(' ') + 1);
     text += fmt::format("  {}{:<7}{}  {}\n", colour ? ResultColour(row.result) : "",
                         ResultName(row.result), colour ? "\x1b[0m" : "", line);
-    if (!row.fix.empty()) text += fmt::format("           -> {}\n", row.fix);
+    // What mends several is said once.
+    if (!row.fix.empty() && told.insert(row.fix).second) {
+      text += fmt::format("           -> {}\n", row.fix);
+    }
   }
   return text;
 }
@@ -605,9 +645,10 @@ int LiveCheck(const Config& config, LiveCheckOutput output) {
   thread.join();
   const std::vector<LiveRow> rows = answer.get();
   const bool terminal = isatty(STDOUT_FILENO) == 1;
-  const std::string text = output == LiveCheckOutput::kJson || !terminal
-                               ? LiveJson(rows)
-                               : LiveTable(rows, std::getenv("NO_COLOR") == nullptr);
+  const bool table =
+      output == LiveCheckOutput::kTable || (output == LiveCheckOutput::kAuto && terminal);
+  const std::string text =
+      table ? LiveTable(rows, terminal && std::getenv("NO_COLOR") == nullptr) : LiveJson(rows);
   std::fputs(text.c_str(), stdout);
   return LivePassed(rows) ? 0 : 1;
 }

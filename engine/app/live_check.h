@@ -18,6 +18,7 @@ namespace mobula {
 enum class LiveCheckOutput : uint8_t {
   kAuto,  // a table on a terminal, else JSON
   kJson,
+  kTable,
 };
 
 // Prints what was tried, what came of it and how to mend it, to stdout; progress to stderr when that is a

@@ -41,7 +41,7 @@ std::string Grouped(uint64_t n) {
   return digits;
 }
 
-ProgressBar::ProgressBar(int fd) : fd_(fd), enabled_(isatty(fd) == 1) {}
+ProgressBar::ProgressBar(int fd, bool steps) : fd_(fd), steps_(steps), enabled_(isatty(fd) == 1) {}
 
 ProgressBar::~ProgressBar() {
   if (drawn_) WriteAll(fd_, kEraseLine);
@@ -55,13 +55,13 @@ void ProgressBar::Update(uint64_t done, uint64_t total, Time now) {
   winsize size{};
   const size_t width =
       ioctl(fd_, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1U : 79U;
-  WriteAll(fd_, std::string(kEraseLine) + Text({done, total, now - begun_}, width));
+  WriteAll(fd_, std::string(kEraseLine) + Text({done, total, now - begun_, steps_}, width));
   drawn_ = true;
 }
 
 std::string ProgressBar::Text(const Values& values, size_t width) {
   const double seconds = Seconds(values.elapsed);
-  const double rate = seconds > 0 ? static_cast<double>(values.done) / seconds : 0;
+  const double rate = seconds > 0 && !values.steps ? static_cast<double>(values.done) / seconds : 0;
   const std::string speed =
       rate > 0 ? fmt::format("  {}/s", Grouped(static_cast<uint64_t>(rate + 0.5))) : "";
   std::string text;

@@ -22,10 +22,11 @@ class ProgressBar {
     uint64_t done = 0;
     uint64_t total = 0;  // 0: unknown
     Duration elapsed{};
+    bool steps = false;  // few and unlike each other: no rate, and no guess at the time left
   };
 
   // Draws on `fd` (stderr) when that is a terminal.
-  explicit ProgressBar(int fd);
+  explicit ProgressBar(int fd, bool steps = false);
   // Erases the line.
   ~ProgressBar();
   ProgressBar(const ProgressBar&) = delete;
@@ -35,11 +36,13 @@ class ProgressBar {
   void Update(uint64_t done, uint64_t total, Time now);
 
   // The line of at most `width` columns:
-  //   "[#########           ]  45%  4,500 of 10,000  1,000/s  6 s left" or "4,500  1,000/s".
+  //   "[#########           ]  45%  4,500 of 10,000  1,000/s  6 s left" or "4,500  1,000/s";
+  // "[###############     ]  75%  3 of 4" of steps.
   static std::string Text(const Values& values, size_t width);
 
  private:
   const int fd_;
+  const bool steps_;
   const bool enabled_;
   bool drawn_ = false;
   Time begun_{};  // of the first Update

@@ -198,6 +198,7 @@ absl::StatusOr<std::optional<HttpForwardProxy>> FindForwardProxy(const std::stri
     return absl::InvalidArgumentError(
         fmt::format("{}: {}", found->name, std::string(proxy.status().message())));
   }
+  if (configured.empty()) proxy->variable = found->name;
   return std::optional<HttpForwardProxy>(*std::move(proxy));
 }
 

@@ -71,6 +71,7 @@ using HttpDone = std::function<void(HttpResponse)>;
 struct HttpForwardProxy {
   HttpUrl url;                // http only: TLS to the proxy itself is not supported
   std::string authorization;  // of Proxy-Authorization; empty: none. A secret.
+  std::string variable;       // that named it; empty: the configuration did
 };
 
 class HttpClient {

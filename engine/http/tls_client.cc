@@ -23,6 +23,7 @@ std::string TakeOpensslError() {
   const unsigned long code = ERR_get_error();
   ERR_clear_error();
   if (code == 0) return "unknown error";
+  if (ERR_SYSTEM_ERROR(code)) return std::strerror(ERR_GET_REASON(code));
   const char* const reason = ERR_reason_error_string(code);
   return reason != nullptr ? reason : fmt::format("error {:#x}", code);
 }

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <map>
 
+#include "engine/aws/aws_context.h"
 #include "engine/segment/json_reader.h"
 #include "tests/unit/backends/file/file_test_support.h"
 #include "tests/unit/engine/aws/answering_server.h"
@@ -268,6 +269,48 @@ TEST_F(LiveCheckTest, TellsNameConnectionAndTlsApart) {
   }
 }
 
+TEST_F(LiveCheckTest, NamesWhoNamedAnAuthorityFileThatIsNotThere) {
+  xray_config_.endpoint = "https://127.0.0.1:1";
+  environment_["AWS_CA_BUNDLE"] = "/nonexistent/ca.pem";
+  const LiveRow by_variable = Find(Run(), "endpoint");
+  EXPECT_THAT(by_variable.answer, HasSubstr("\"/nonexistent/ca.pem\": No such file or directory"));
+  EXPECT_THAT(by_variable.answer, ::testing::StartsWith("setup: "));
+  EXPECT_THAT(by_variable.fix, HasSubstr("AWS_CA_BUNDLE"));
+  config_.backends.clear();
+  xray_config_.tls.ca = "/nonexistent/other.pem";
+  EXPECT_THAT(Find(Run(), "endpoint").fix, HasSubstr("backends.aws.tls.ca"));
+}
+
+TEST_F(LiveCheckTest, LooksAtTheProxyThatTheWayLeadsThrough) {
+  std::string closed;
+  {
+    const AnsweringServer gone([](const PeerRequest&) { return Answer{}; });
+    closed = gone.url();
+  }
+  xray_config_.endpoint = "http://xray.example";
+  environment_["https_proxy"] = closed;
+  const LiveRow by_variable = Find(Run(), "endpoint");
+  EXPECT_EQ(by_variable.result, LiveResult::kFailed);
+  EXPECT_THAT(by_variable.fix,
+              HasSubstr("the forward proxy " + closed.substr(7) + ", which https_proxy names"));
+  EXPECT_THAT(by_variable.fix, HasSubstr("xray.example"));
+  config_.backends.clear();
+  environment_.erase("https_proxy");
+  xray_config_.http_proxy = closed;
+  EXPECT_THAT(Find(Run(), "endpoint").fix, HasSubstr(", which backends.aws.http_proxy names"));
+}
+
+TEST_F(LiveCheckTest, AnAnswerDoesNotSayWhatTheFixSays) {
+  environment_.erase("AWS_ACCESS_KEY_ID");
+  environment_.erase("AWS_SECRET_ACCESS_KEY");
+  const LiveRow credentials = Find(Run(), "credentials");
+  EXPECT_EQ(credentials.fix, kCredentialsHelp);
+  EXPECT_THAT(credentials.answer, ::testing::EndsWith("AWS_EC2_METADATA_DISABLED is true"));
+  config_.backends.clear();
+  xray_config_.region.clear();
+  EXPECT_THAT(Find(Run(), "region").answer, ::testing::EndsWith("(has no region)"));
+}
+
 TEST_F(LiveCheckTest, AThrottledQuestionIsUnknownAndAServerOutOfOrderAFailure) {
   config_.proxy.address = "auto";
   xray_answers_["POST /TraceSegments HTTP/1.1"] = XrayError(429, "ThrottledException", "slow");
@@ -331,6 +374,14 @@ TEST(LiveTableTest, AlignsItsColumnsAndPutsTheFixBelow) {
             "  RESULT   TRIED        SOURCE      ACCOUNT  ANSWER\n"
             "  ok       null                              keeps nothing\n");
   EXPECT_THAT(LiveTable(rows, true), HasSubstr("\x1b[31mfailed "));
+}
+
+TEST(LiveTableTest, SaysTheSameFixOnce) {
+  const std::string text =
+      LiveTable({{"a", "region", LiveResult::kFailed, "", "", "none", "set it"},
+                 {"b", "region", LiveResult::kFailed, "", "", "none", "set it"}},
+                false);
+  EXPECT_EQ(text.find("set it"), text.rfind("set it"));
 }
 
 TEST(LiveJsonTest, IsJson) {

@@ -39,6 +39,11 @@ TEST(ProgressBarTest, TextWithoutATotalCounts) {
   EXPECT_EQ(ProgressBar::Text({1234567, 0, seconds(1)}, 100), "1,234,567  1,234,567/s");
 }
 
+TEST(ProgressBarTest, StepsHaveNoRate) {
+  EXPECT_EQ(ProgressBar::Text({3, 4, seconds(5), true}, 100),
+            "[###############     ]  75%  3 of 4");
+}
+
 TEST(ProgressBarTest, TextFitsTheTerminal) {
   EXPECT_EQ(ProgressBar::Text({4500, 10000, seconds(5)}, 10), "[#########");
 }

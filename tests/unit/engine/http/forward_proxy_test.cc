@@ -48,6 +48,13 @@ TEST(ForwardProxyTest, TakesTheVariableOfTheScheme) {
   EXPECT_EQ(Found("", https, {{"HTTPS_PROXY", "https://a"}}), "a:443");
 }
 
+TEST(ForwardProxyTest, SaysWhichVariableNamedIt) {
+  EXPECT_EQ((*Find("", "http://xray.example", {{"https_proxy", "http://a:1"}}))->variable,
+            "https_proxy");
+  EXPECT_EQ((*Find("http://c:2", "http://xray.example", {{"HTTP_PROXY", "http://a:1"}}))->variable,
+            "");
+}
+
 TEST(ForwardProxyTest, TheConfiguredOneWins) {
   const Variables variables = {{"HTTPS_PROXY", "http://a:1"}, {"NO_PROXY", "no.example"}};
   EXPECT_EQ(Found("http://c:2", "https://yes.example", variables), "c:2");
