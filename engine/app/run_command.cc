@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <future>
 #include <memory>
 #include <optional>
+#include <thread>
 
 #include "engine/app/admin.h"
 #include "engine/app/agent.h"
@@ -33,6 +35,27 @@ void TellLanes(const Config& config, Log* log) {
   }
 }
 
+std::string SamplingPort(const Config& config) {
+  if (config.proxy.address == "off") return "off";
+  const BackendConfig* const backend = SamplingBackend(config);
+  return fmt::format(
+      "tcp {}, {}", config.proxy.address == "auto" ? config.udp.address : config.proxy.address,
+      backend == nullptr ? "answers the default rule" : "asks as backend " + backend->name);
+}
+
+// "prod (xray, eu-west-1, role arn:…)"
+std::string Summary(const BackendConfig& backend) {
+  std::string text = fmt::format("{} ({}", backend.name, backend.type());
+  if (const auto* xray = std::get_if<XrayBackendConfig>(&backend.settings)) {
+    if (!xray->region.empty()) text += ", " + xray->region;
+    for (const AwsRole& role : xray->via) text += ", via " + role.role_arn;
+    if (!xray->role.role_arn.empty()) text += ", role " + xray->role.role_arn;
+  } else if (const auto* file = std::get_if<FileBackendConfig>(&backend.settings)) {
+    text += ", " + file->path;
+  }
+  return text + ")";
+}
+
 // One run, and what differs between its styles.
 class Run {
  public:
@@ -45,6 +68,11 @@ class Run {
   [[nodiscard]] bool as_daemon() const { return style_ == RunStyle::kDaemon; }
 
   absl::Status StartAdmin(Admin* admin);
+  // kToStop: and a signal to stop came meanwhile. kNot: it came, and the start is still under way.
+  enum class Started : uint8_t { kYes, kToStop, kNot };
+  absl::StatusOr<Started> StartAgent(const Signals& signals);
+  // Whether that signal ends the run; told then.
+  bool Ends(int signal);
   void ServeUntilSignal(const Signals& signals);
   void Drain(const Signals& signals);
   void Reopen();
@@ -82,18 +110,47 @@ void Run::Reopen() {
   log_->Info("reopen", "Opened output files again (SIGHUP)");
 }
 
+bool Run::Ends(int signal) {
+  if (signal != SIGTERM && signal != SIGINT) return false;
+  log_->Info("stop", fmt::format("Got shutdown signal: {}",
+                                 signal == SIGTERM ? "terminated" : "interrupt"));
+  return true;
+}
+
+// The start may ask metadata for seconds. A signal to stop ends that at once if there is nothing to deliver yet, else
+// when the grace is over.
+absl::StatusOr<Run::Started> Run::StartAgent(const Signals& signals) {
+  const auto promise = std::make_shared<std::promise<absl::Status>>();
+  std::future<absl::Status> started = promise->get_future();
+  std::thread thread([promise, agent = agent_.get()] { promise->set_value(agent->Start()); });
+  Time limit = kTimeNever;
+  bool reopen = false;
+  bool stop = false;
+  while (started.wait_for(std::chrono::milliseconds(20)) != std::future_status::ready) {
+    const int signal = signals.Next(Duration::zero());
+    reopen = reopen || signal == SIGHUP;
+    if (!stop && Ends(signal)) {
+      stop = true;
+      limit = agent_->ledger().datagrams == 0 ? Now() : Now() + config_.shutdown.grace;
+    }
+    if (Now() < limit) continue;
+    // It cannot be interrupted, and whoever calls this ends the process.
+    thread.detach();
+    return Started::kNot;
+  }
+  thread.join();
+  RETURN_IF_ERROR(started.get());
+  if (reopen) Reopen();
+  return stop ? Started::kToStop : Started::kYes;
+}
+
 void Run::ServeUntilSignal(const Signals& signals) {
   const Duration pause =
       line_.has_value() ? std::chrono::milliseconds(500) : std::chrono::seconds(1);
   for (;;) {
     const int signal = signals.Next(pause);
-    if (signal == SIGHUP) {
-      Reopen();
-    } else if (signal != 0) {
-      log_->Info("stop", fmt::format("Got shutdown signal: {}",
-                                     signal == SIGTERM ? "terminated" : "interrupt"));
-      return;
-    }
+    if (signal == SIGHUP) Reopen();
+    if (Ends(signal)) return;
     const Time now = Now();
     agent_->Housekeep(now);
     DrawLine(now);
@@ -149,12 +206,19 @@ absl::Status Run::Serve(const std::string& origin) {
   const Signals signals;
   Admin admin(agent_.get());
   RETURN_IF_ERROR(StartAdmin(&admin));
-  RETURN_IF_ERROR(agent_->Start());
+  ASSIGN_OR_RETURN(const Started started, StartAgent(signals));
+  if (started == Started::kNot) {
+    const uint64_t datagrams = agent_->ledger().datagrams;
+    log_->Write(datagrams == 0 ? LogLevel::kInfo : LogLevel::kWarn, "stopped_early",
+                "Stopped before the start was over", {{"datagrams_lost", datagrams}});
+    std::fflush(nullptr);
+    _exit(0);
+  }
   log_->Info("listening", fmt::format("Receiving segments on udp {}", agent_->address()));
   TellLanes(config_, log_);
 
   if (!as_daemon() && isatty(STDERR_FILENO) == 1) line_.emplace();
-  ServeUntilSignal(signals);
+  if (started == Started::kYes) ServeUntilSignal(signals);
   Drain(signals);
   if (!agent_->Finish()) log_->Error("backend_hangs", "a backend hangs and is left behind");
   agent_->Housekeep(Now());
@@ -211,19 +275,24 @@ absl::Status CheckConfig(const ConfigInput& input) {
       PlanMemory(config, workers, config.udp.receive_buffer * static_cast<uint64_t>(workers),
                  CgroupMemoryLimit()));
   RETURN_IF_ERROR(DivideBuffer(config, plan.buffer, workers, router->size()).status());
-  std::printf("%s: ok\n  receives on   udp %s\n  memory        %s\n", input.path.c_str(),
-              config.udp.address.c_str(), plan.text().c_str());
-  for (const BackendConfig& backend : config.backends) {
-    std::printf("  backend       %s (%s)\n", backend.name.c_str(),
-                std::string(backend.type()).c_str());
-  }
+  const std::string path = ConfigPath(input);
+  std::string text = fmt::format("{}: ok\n", path.empty() ? "flags and variables" : path);
+  const auto tell = [&text](std::string_view what, std::string_view value) {
+    text += fmt::format("  {:<13} {}\n", what, value);
+  };
+  tell("receives on", "udp " + config.udp.address);
+  if (!config.unix_socket.path.empty()) tell("receives on", "unix " + config.unix_socket.path);
+  tell("sampling port", SamplingPort(config));
+  tell("admin", config.admin.address);
+  tell("memory", plan.text());
+  for (const BackendConfig& backend : config.backends) tell("backend", Summary(backend));
   for (const RouteConfig& route : config.routes) {
     std::string to;
     for (const std::string& name : route.to) to += (to.empty() ? "" : ", ") + name;
-    std::printf("  route         %s -> %s\n",
-                route.when.empty() ? "everything" : route.when.c_str(),
-                to.empty() ? "dropped" : to.c_str());
+    tell("route", fmt::format("{} -> {}", route.when.empty() ? "everything" : route.when,
+                              to.empty() ? "dropped" : to));
   }
+  std::fputs(text.c_str(), stdout);
   return absl::OkStatus();
 }
 

@@ -5,7 +5,9 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -18,7 +20,10 @@
 #include "engine/app/run_command.h"
 #include "engine/app/send_command.h"
 #include "engine/app/version.h"
+#include "engine/config/did_you_mean.h"
 #include "engine/config/option_flags.h"
+#include "engine/config/options.h"
+#include "engine/config/shown.h"
 
 namespace {
 
@@ -33,11 +38,10 @@ int Finish(const absl::Status& status) {
   return 1;
 }
 
-int CheckLive(const ConfigInput& input, bool json) {
+int CheckLive(const ConfigInput& input, mobula::LiveCheckOutput output) {
   const absl::StatusOr<mobula::Config> config = mobula::LoadConfig(input);
   if (!config.ok()) return Finish(config.status());
-  return mobula::LiveCheck(*config,
-                           json ? mobula::LiveCheckOutput::kJson : mobula::LiveCheckOutput::kAuto);
+  return mobula::LiveCheck(*config, output);
 }
 
 void AddConfigOptions(CLI::App* command, ConfigInput* input) {
@@ -82,6 +86,23 @@ std::vector<std::string> TakeOptionFlags(std::vector<std::string>* words) {
   return flags;
 }
 
+// Whether `word` is a command of `group`, or a flag; says what is meant otherwise.
+bool KnowsCommand(const CLI::App& group, const std::string& word) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : group.get_subcommands([](const CLI::App*) { return true; })) {
+    names.push_back(command->get_name());
+  }
+  if (word.rfind('-', 0) == 0 || std::find(names.begin(), names.end(), word) != names.end()) {
+    return true;
+  }
+  const std::string told =
+      fmt::format("{} has no command \"{}\"{}: expected {}", group.get_name(), mobula::Shown(word),
+                  mobula::DidYouMean(word, names),
+                  mobula::JoinWords(std::vector<std::string_view>(names.begin(), names.end())));
+  std::fprintf(stderr, "%s\n", told.c_str());
+  return false;
+}
+
 // A descriptor below 3 that is closed would be given to the first socket or file opened, and what is meant for
 // the terminal would be written there. Read-only, so that a write still fails.
 void FillStandardDescriptors() {
@@ -117,24 +138,29 @@ int Mobula(std::vector<std::string> words) {
   int status = 0;
   CLI::App* const run = app.add_subcommand("run", "Receive and deliver until SIGTERM or Ctrl-C");
   AddConfigOptions(run, &input);
-  run->add_option_function<std::string>(
-         "--log-format",
-         [&input](const std::string& format) { input.sets.push_back("log.format=" + format); },
-         "text or json; without it: text on a terminal, else json")
-      ->type_name("FORMAT");
   run->callback([&] { status = mobula::RunAgent(given()); });
 
   CLI::App* const check = app.add_subcommand(
       "check", "Read a configuration and say what it means, or what is wrong with it");
   AddConfigOptions(check, &input);
   bool live = false;
-  bool live_json = false;
+  mobula::LiveCheckOutput live_output = mobula::LiveCheckOutput::kAuto;
   CLI::Option* const live_flag = check->add_flag(
       "--live", live, "Also try region, credentials, roles, endpoints and permissions");
-  check->add_flag("--json", live_json, "The result of --live as JSON, also on a terminal")
-      ->needs(live_flag);
+  CLI::Option* const live_json =
+      check
+          ->add_flag_callback(
+              "--json", [&] { live_output = mobula::LiveCheckOutput::kJson; },
+              "The result of --live as JSON, which it is anyway when it is piped")
+          ->needs(live_flag);
+  check
+      ->add_flag_callback(
+          "--table", [&] { live_output = mobula::LiveCheckOutput::kTable; },
+          "The result of --live as a table, also when it is piped")
+      ->needs(live_flag)
+      ->excludes(live_json);
   check->callback([&] {
-    status = live ? CheckLive(given(), live_json) : Finish(mobula::CheckConfig(given()));
+    status = live ? CheckLive(given(), live_output) : Finish(mobula::CheckConfig(given()));
   });
 
   mobula::SendOptions send_options;
@@ -208,6 +234,8 @@ int Mobula(std::vector<std::string> words) {
   CLI::App* const version = app.add_subcommand("version", "Print the version");
   version->callback([] { std::printf("mobula %s\n", std::string(mobula::kVersion).c_str()); });
 
+  if (!words.empty() && !KnowsCommand(app, words[0])) return 2;
+  if (words.size() > 1 && words[0] == "config" && !KnowsCommand(*config, words[1])) return 2;
   try {
     // CLI11 takes them from the back.
     std::reverse(words.begin(), words.end());
@@ -230,6 +258,11 @@ int main(int argc, char** argv) {
   const int status =
       mobula::IsDaemonCommandLine(words) ? mobula::DaemonCommand(args) : Mobula(args);
   // A full disk, or a closed output: the answer was not given.
-  if (std::fflush(stdout) != 0) return 1;
+  errno = 0;
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    std::fprintf(stderr, "cannot write to standard output%s%s\n", errno != 0 ? ": " : "",
+                 errno != 0 ? std::strerror(errno) : "");
+    return 1;
+  }
   return status;
 }

@@ -1,12 +1,15 @@
 """The program in the X-Ray daemon's place: its name, flags, file, log lines and exit codes."""
 import contextlib
 import http.client
+import http.server
 import json
 import os
 import re
 import signal
 import socket
+import socketserver
 import subprocess
+import threading
 import time
 
 import pytest
@@ -199,6 +202,84 @@ def test_address_spellings(tmp_path, link, xray, address, host):
             c.request("GET", "/")
             assert c.getresponse().status == 403
         assert d.stop() == 0
+
+
+@pytest.mark.parametrize("args,says", [
+    (["rnu"], 'mobula has no command "rnu" (did you mean "run"?): expected run, check, '),
+    (["config", "prnt"], 'config has no command "prnt" (did you mean "print"?): expected print or migrate'),
+    (["run", "--log-format=json"], "--log-format"),
+])
+def test_an_unknown_command_is_named(tmp_path, args, says):
+    done = ran(BINARY, *args, folder=tmp_path)
+    assert done.returncode == 2 and says in done.stderr and done.stdout == "", done
+
+
+def test_check_says_what_it_found(tmp_path):
+    env = {"MOBULA_BACKENDS_A_TYPE": "xray", "MOBULA_BACKENDS_A_REGION": "eu-west-1", "MOBULA_RECEIVERS_UNIX_PATH": "unix:/run/x.sock"}
+    done = ran(BINARY, "check", folder=tmp_path, env=env)
+    assert done.returncode == 0 and done.stderr == "", done
+    assert done.stdout.startswith("flags and variables: ok\n")
+    for line in ("receives on   udp 127.0.0.1:2000", "receives on   unix /run/x.sock", "sampling port tcp 127.0.0.1:2000, asks as backend a",
+                 "admin         off", "backend       a (xray, eu-west-1)"):
+        assert f"  {line}\n" in done.stdout
+
+
+def test_an_output_that_takes_nothing_is_told(tmp_path):
+    with open("/dev/full", "wb") as full:
+        for args in (["config", "print"], ["check"], ["version"]):
+            done = subprocess.run([BINARY, *args], cwd=tmp_path, env=environment(MOBULA_BACKENDS_A_TYPE="null"), stdout=full, stderr=subprocess.PIPE,
+                                  text=True, timeout=20 * PATIENCE, stdin=subprocess.DEVNULL, check=False)
+            assert (done.returncode, done.stderr) == (1, "cannot write to standard output: No space left on device\n")
+
+
+# --- slow metadata ------------------------------------------------------------------------------------------
+
+class SlowMetadata(socketserver.ThreadingTCPServer):
+    """The metadata of an instance, each answer of which takes `delay` seconds."""
+
+    allow_reuse_address = daemon_threads = True
+
+    def __init__(self, delay):
+        self.asked = 0
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def answer(self):
+                outer.asked += 1
+                time.sleep(delay)
+                text = {"/latest/api/token": b"token", "/latest/dynamic/instance-identity/document": b'{"region": "eu-west-3"}'}.get(self.path)
+                with contextlib.suppress(OSError):
+                    self.send_response(200 if text else 404)
+                    self.send_header("Content-Length", str(len(text or b"")))
+                    self.end_headers()
+                    self.wfile.write(text or b"")
+
+            do_GET = do_PUT = answer
+
+            def log_message(self, *_):
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        self.environment = {"AWS_EC2_METADATA_DISABLED": None, "AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:%d" % self.server_address[1]}
+
+
+def test_slow_metadata_is_waited_for(tmp_path, link):
+    with SlowMetadata(1.5) as metadata, Daemon(tmp_path, link, None, change={"Region": None, "LocalMode": False}, env=metadata.environment) as d:
+        assert "Using region: eu-west-3\n" in d.log
+        assert d.stop() == 0
+        metadata.shutdown()
+
+
+def test_a_signal_ends_a_start_that_waits(tmp_path, link):
+    with SlowMetadata(30) as metadata, \
+            Daemon(tmp_path, link, None, change={"Region": None, "LocalMode": False}, env=metadata.environment, ready=False) as d:
+        wait_for(lambda: metadata.asked, lambda: d.log)
+        begin = time.monotonic()
+        assert d.stop() == 0
+        assert time.monotonic() - begin < 5 * PATIENCE
+        assert "Got shutdown signal: terminated" in d.log and "Stopped before the start was over" in d.log
+        metadata.shutdown()
 
 
 # --- memory and ports ---------------------------------------------------------------------------------------

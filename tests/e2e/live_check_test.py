@@ -60,6 +60,16 @@ def test_all_is_well(tmp_path, fakes):
     assert [json.loads(r.body) for r in xray.requests] == [{"TraceSegmentDocuments": []}]
 
 
+def test_a_table_can_be_piped(tmp_path, fakes):
+    done = subprocess.run(command(tmp_path, fakes, "--table"), env=environment(), capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                          timeout=30 * PATIENCE, check=False)
+    assert done.returncode == 0 and done.stderr == "", done
+    assert done.stdout.startswith("backend aws\n  RESULT   TRIED") and "\x1b" not in done.stdout
+    done = subprocess.run(command(tmp_path, fakes, "--table", "--json"), env=environment(), capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL, timeout=30 * PATIENCE, check=False)
+    assert done.returncode == 2 and "--json" in done.stderr
+
+
 def test_each_failure_says_what_to_do(tmp_path, fakes):
     sts, xray = fakes
     status, checks = check(tmp_path, fakes, role_arn=ROLE)  # nobody allowed it
