@@ -4,8 +4,10 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "engine/config/loader.h"
+#include "engine/config/option_flags.h"
 #include "tests/fuzz/expect.h"
 
 namespace {
@@ -21,6 +23,34 @@ bool IsBackend(const mobula::Config& config, std::string_view name) {
                      [&](const mobula::BackendConfig& backend) { return backend.name == name; });
 }
 
+// First lines that begin with "--set ", with "--" and an option's name, or with MOBULA_NAME= are given as those.
+// Answers the lines behind them.
+std::string TakeOverrides(std::string text, mobula::ConfigInput* input) {
+  constexpr std::string_view kSet = "--set ";
+  mobula::Variables variables;
+  while (true) {
+    const std::string line = text.substr(0, text.find('\n'));
+    const size_t equals = line.find('=');
+    if (line.starts_with(kSet)) {
+      input->sets.push_back(line.substr(kSet.size()));
+    } else if (mobula::IsOptionFlag(line)) {
+      const auto sets = mobula::SetsFromFlags({line});
+      if (sets.ok()) {
+        input->sets.insert(input->sets.end(), sets->begin(), sets->end());
+      } else {
+        EXPECT(IsPrintable(std::string(sets.status().message())));
+      }
+    } else if (line.starts_with("MOBULA_") && equals != std::string::npos) {
+      variables.emplace_back(line.substr(0, equals), line.substr(equals + 1));
+    } else {
+      break;
+    }
+    text.erase(0, line.size() + 1);
+  }
+  input->variables = [variables = std::move(variables)] { return variables; };
+  return text;
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -29,21 +59,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (name == "SECRET") return "hunter2";
     return std::nullopt;
   };
-  std::string text(data, data + size);
-  // A first line beginning with "--set " is given as that flag.
-  constexpr std::string_view kSet = "--set ";
-  if (text.compare(0, kSet.size(), kSet) == 0) {
-    const size_t end = std::min(text.find('\n'), text.size());
-    input.sets.push_back(text.substr(kSet.size(), end - kSet.size()));
-    text.erase(0, end);
-  }
+  const std::string whole(data, data + size);
+  const std::string text = TakeOverrides(whole, &input);
   const auto config = mobula::ParseConfig(text, "fuzz.yaml", input);
   if (!config.ok()) {
     const std::string message(config.status().message());
     EXPECT(!message.empty() && message.size() < 65536);
     EXPECT(IsPrintable(message));
     EXPECT(message.find("hunter2") == std::string::npos ||
-           text.find("hunter2") != std::string::npos || !input.sets.empty());
+           whole.find("hunter2") != std::string::npos || !input.sets.empty());
     return 0;
   }
   EXPECT(!config->backends.empty());
