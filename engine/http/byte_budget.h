@@ -18,12 +18,15 @@ class ByteBudget {
   explicit ByteBudget(size_t max) : max_(max) {}
 
   [[nodiscard]] size_t used() const noexcept { return used_; }
+  // The most since the last call.
+  [[nodiscard]] size_t TakePeak() noexcept { return std::exchange(peak_, used_); }
 
  private:
   friend class ByteShare;
 
   const size_t max_;
   size_t used_ = 0;
+  size_t peak_ = 0;
 };
 
 // One holder's part; its end gives it back.
@@ -41,6 +44,7 @@ class ByteShare {
     const size_t others = budget_->used_ - bytes_;
     if (bytes > bytes_ && (others > budget_->max_ || bytes > budget_->max_ - others)) return false;
     budget_->used_ = others + bytes;
+    budget_->peak_ = std::max(budget_->peak_, budget_->used_);
     bytes_ = bytes;
     return true;
   }

@@ -3,6 +3,7 @@
 #include "engine/sampling/sampling_proxy.h"
 
 #include <fmt/format.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <utility>
@@ -20,6 +21,9 @@ namespace {
 
 constexpr size_t kCallsMax = 64;
 constexpr size_t kCopiesOfHead = 4;
+// After a flood the allocator keeps about what it took, and would for good.
+constexpr size_t kFlood = 1 << 20;
+constexpr Duration kTrimAfter = std::chrono::seconds(5);
 constexpr size_t kBodyBytesMax = 2 << 20;
 
 HttpServer::Options ServerOptions(std::shared_ptr<ByteBudget> budget) {
@@ -53,7 +57,8 @@ class SamplingProxy::Impl {
             [this](std::string body, Duration timeout, HttpDone done) {
               FetchRules(std::move(body), timeout, std::move(done));
             },
-            &stats_) {}
+            &stats_),
+        trim_timer_(loop) {}
 
   absl::Status Listen() {
     if (options_.upstream && client_ == nullptr) {
@@ -74,6 +79,7 @@ class SamplingProxy::Impl {
   void Close() {
     if (server_ != nullptr) server_->Close();
     client_.reset();
+    trim_timer_.Cancel();
   }
 
   [[nodiscard]] uint16_t port() const { return server_->port(); }
@@ -81,6 +87,7 @@ class SamplingProxy::Impl {
 
  private:
   void OnRequest(HttpServerRequest& request, HttpServer::Responder respond) {
+    if (budget_->TakePeak() >= kFlood) TrimLater();
     options_.log->Debug("sampling_request",
                         fmt::format("Received request on HTTP Proxy server : {}", request.target),
                         {{"key", request.target}});
@@ -100,6 +107,18 @@ class SamplingProxy::Impl {
     } else {
       Forward(request, path == kTargetsPath, std::move(respond));
     }
+  }
+
+  void TrimLater() {
+    if (std::exchange(trims_, true)) return;
+    trim_timer_.Set(std::chrono::steady_clock::now() + kTrimAfter, [this] {
+      trims_ = false;
+      if (budget_->TakePeak() >= kFlood) {
+        TrimLater();
+      } else {
+        ::malloc_trim(0);
+      }
+    });
   }
 
   void Refuse(const HttpServerRequest& request, const HttpServer::Responder& respond) {
@@ -185,6 +204,8 @@ class SamplingProxy::Impl {
   DefaultRules default_rules_;
   size_t calls_ = 0;  // under way
   RulesCache cache_;
+  IoLoop::Timer trim_timer_;
+  bool trims_ = false;                  // when it fires
   std::unique_ptr<AwsClient> client_;   // null without an upstream
   std::unique_ptr<HttpServer> server_;  // goes first
 };
