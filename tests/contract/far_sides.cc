@@ -215,12 +215,14 @@ class Xray final : public FarSide {
  public:
   std::unique_ptr<Exporter> Make(const ExporterContext& context) override {
     aws_ = std::make_unique<RunningAws>(
-        context.log, AwsContext::Options{[](std::string_view name) -> std::optional<std::string> {
-                                           if (name == "AWS_ACCESS_KEY_ID") return "AKIDEXAMPLE";
-                                           if (name == "AWS_SECRET_ACCESS_KEY") return "for tests";
-                                           return std::nullopt;
-                                         },
-                                         /*metadata=*/false, "mobula"});
+        context.log,
+        AwsContext::Options{.environment = [](std::string_view name) -> std::optional<std::string> {
+                              if (name == "AWS_ACCESS_KEY_ID") return "AKIDEXAMPLE";
+                              if (name == "AWS_SECRET_ACCESS_KEY") return "for tests";
+                              return std::nullopt;
+                            },
+                            .metadata = false,
+                            .user_agent = "mobula"});
     ExporterContext with_aws = context;
     with_aws.aws = aws_->get();
     XrayBackendConfig config;

@@ -79,8 +79,9 @@ class XrayExporterTest : public testing::BatchFixture {
   absl::Status StartExporter() {
     if (config_.region.empty()) config_.region = "eu-west-1";
     aws_ = std::make_unique<testing::RunningAws>(
-        log_.get(), AwsContext::Options{home_.environment(), /*metadata=*/false,
-                                        XrayUserAgent("1.2.3", home_.environment())});
+        log_.get(), AwsContext::Options{.environment = home_.environment(),
+                                        .metadata = false,
+                                        .user_agent = XrayUserAgent("1.2.3", home_.environment())});
     exporter_ = std::make_unique<XrayExporter>(
         "prod", config_, ExporterContext{pool_.get(), log_.get(), aws_->get()},
         [this] { return now_; });

@@ -12,7 +12,9 @@ class XrayServiceTest : public ::testing::Test {
  protected:
   absl::StatusOr<XrayService> Find() {
     aws_ = std::make_unique<testing::RunningAws>(
-        log_.get(), AwsContext::Options{home_.environment(), /*metadata=*/false, "agent/1"});
+        log_.get(),
+        AwsContext::Options{
+            .environment = home_.environment(), .metadata = false, .user_agent = "agent/1"});
     return FindXrayService(config_, aws_->get(),
                            std::chrono::steady_clock::now() + std::chrono::seconds(5));
   }
