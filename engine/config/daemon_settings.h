@@ -24,15 +24,15 @@ struct DaemonSetting {
 };
 
 struct DaemonSettings {
-  DaemonSetting<std::string> udp_address = {"127.0.0.1:2000", ""};
-  DaemonSetting<std::string> tcp_address = {"127.0.0.1:2000", ""};
+  DaemonSetting<std::string> udp_address = {"127.0.0.1:2000", "", ""};
+  DaemonSetting<std::string> tcp_address = {"127.0.0.1:2000", "", ""};
   DaemonSetting<int64_t> buffer_mb;    // 0 and less: as fits
   DaemonSetting<int64_t> concurrency;  // 0: as fits
   DaemonSetting<std::string> endpoint;
   DaemonSetting<std::string> region;
-  DaemonSetting<bool> log_rotation = {true, ""};
-  DaemonSetting<std::string> log_level = {"prod", ""};  // dev, debug, info, warn, error or prod
-  DaemonSetting<std::string> log_path;                  // empty: standard output
+  DaemonSetting<bool> log_rotation = {true, "", ""};
+  DaemonSetting<std::string> log_level = {"prod", "", ""};  // dev, debug, info, warn, error or prod
+  DaemonSetting<std::string> log_path;                      // empty: standard output
   DaemonSetting<bool> local_mode;
   DaemonSetting<std::string> resource_arn;
   DaemonSetting<std::string> role_arn;
