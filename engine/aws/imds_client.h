@@ -10,10 +10,10 @@
 // Threads:   the loop's thread.
 // Ownership: shared by those who ask. Callbacks of the last owner's questions are dropped with it.
 // Errors:    FailedPrecondition: switched off, a setting that is wrong, version 2 demanded but no token to be had;
-//            NotFound: the service does not know the path; Unavailable, DeadlineExceeded: no usable answer,
-//            or none in time; a token that is demanded and late is of the latter.
-// Limits:    two tries of `timeout` for each HTTP call, one for those that do without a token that did not arrive; 64 KiB
-//            of answer. No redirect is followed, no proxy used.
+//            NotFound: the service does not know the path; Unavailable: no usable answer; DeadlineExceeded: none in
+//            time, or not the token that is demanded.
+// Limits:    two tries of `timeout` for each HTTP call, one in place of a token that did not arrive; 64 KiB of
+//            answer. No redirect is followed, no proxy used.
 #pragma once
 
 #include <functional>

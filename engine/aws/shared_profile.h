@@ -2,8 +2,8 @@
 //
 // Room:   cold.
 // Errors: a file that does not exist is empty; one that cannot be read is an error naming it.
-// Limits: 1 MiB per file. Indented lines (nested settings) and lines that are no setting are passed over; so is all of a
-//         section whose name has no closing bracket.
+// Limits: 1 MiB per file. Indented lines (nested settings) and lines that are no setting are passed over; so is all
+//         of a section whose name has no closing bracket.
 #pragma once
 
 #include <optional>
