@@ -7,10 +7,12 @@
 #include <string>
 
 #include "backends/xray/xray_exporter.h"
+#include "engine/aws/xray_service.h"
 #include "engine/base/check.h"
 #include "engine/base/log.h"
 #include "engine/batch/batch_builder.h"
 #include "tests/support/certificate.h"
+#include "tests/support/running_aws.h"
 #include "tests/support/scripted_server.h"
 
 namespace mobula {
@@ -36,10 +38,13 @@ void BM_Export(benchmark::State& state, bool tls) {
   std::string lines;
   const std::unique_ptr<Log> log = Log::ForTesting(&lines);
   const std::unique_ptr<BlockPool> pool = *BlockPool::Create(16 << 20);
+  testing::RunningAws aws(log.get(),
+                          {environment, /*metadata=*/false, /*of_daemon=*/false, "bench/1"});
   IoLoop loop;
-  XrayExporter exporter("bench", config, ExporterContext{pool.get(), log.get(), "1"}, environment,
+  XrayExporter exporter("bench", config, ExporterContext{pool.get(), log.get(), aws.get()},
                         [] { return std::chrono::system_clock::now(); });
   CHECK(exporter.Start(&loop).ok());
+  CHECK(aws.Settled(IdentityOf(config, config.region)).ok());
 
   std::string document = R"({"id":"fa35b830a6eae8e6","name":"payments","start_time":1795370396.9})";
   while (document.size() < 700) document.insert(document.size() - 1, R"(,"key":{"value":"text"})");

@@ -1,8 +1,6 @@
 // An AwsContext whose loop runs on a thread of its own, as in the program.
 #pragma once
 
-#include <gtest/gtest.h>
-
 #include <chrono>
 #include <thread>
 
