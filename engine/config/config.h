@@ -19,6 +19,9 @@
 
 namespace mobula {
 
+// When written bytes are forced to disk.
+enum class FsyncPolicy : uint8_t { kNever, kInterval, kBatch };
+
 // --- receivers.udp -------------------------------------------------------------------------------------
 enum class ReceiveEngine : uint8_t { kAuto, kIoUring, kRecvmmsg };
 
@@ -78,7 +81,6 @@ struct XrayBackendConfig {
 
 enum class FileFormat : uint8_t { kJsonLines, kFramed };
 enum class Compression : uint8_t { kNone, kGzip, kZstd };
-enum class FsyncPolicy : uint8_t { kNever, kInterval, kBatch };
 
 struct FileBackendConfig {
   std::string path;  // "-" is stdout
@@ -113,10 +115,21 @@ struct RouteConfig {
 // --- the rest ------------------------------------------------------------------------------------------
 enum class BufferFit : uint8_t { kRefuse, kShrink };
 
+// What documents are kept in on disk when memory is not enough (engine/spool/spool.h).
+struct SpoolConfig {
+  std::string path;  // a directory, made if it is missing; empty: no spool
+  uint64_t size = 1ULL << 30;
+  Duration age = std::chrono::hours(24);
+  uint64_t file_size = 8ULL << 20;
+  FsyncPolicy fsync = FsyncPolicy::kInterval;
+  Duration fsync_interval = std::chrono::seconds(1);
+};
+
 struct BufferConfig {
   uint64_t memory = 0;  // bytes; 0 = from the cgroup limit (design.md section 2)
   // What to do when the memory plan passes the cgroup's limit: refuse to start, or take less and say so.
   BufferFit fit = BufferFit::kRefuse;
+  SpoolConfig spool;
 };
 
 struct BatchConfig {

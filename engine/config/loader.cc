@@ -420,6 +420,9 @@ class Reader {
       }
     };
     const YamlNode* const receivers = root.Find("receivers");
+    const YamlNode* const buffer = root.Find("buffer");
+    add(config_.buffer.spool.path, buffer == nullptr ? nullptr : buffer->Find("spool"),
+        "buffer.spool.path");
     add(config_.dead_letter.path, root.Find("dead_letter"), "dead_letter.path");
     add(config_.log.path, root.Find("log"), "log.path");
     add(config_.unix_socket.path, receivers == nullptr ? nullptr : receivers->Find("unix"),

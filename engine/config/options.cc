@@ -294,20 +294,20 @@ Option ProxyBackend() {
 
 constexpr Range kFsyncInterval = {10 * kMillisecond, 60 * kMinute};
 
-// A duration means `interval` at that interval.
-Option Fsync() {
-  Option row = Row("backends.*.fsync", "file", OptionKind::kDuration,
-                   "when written bytes are forced to disk: never, after each batch, or this often "
-                   "(`interval`: every second)");
+// `get` finds a struct with `fsync` and `fsync_interval`. A duration means `interval` at that interval.
+template <class Get>
+Option Fsync(std::string_view path, std::string_view type, Get get, std::string_view help) {
+  Option row = Row(path, type, OptionKind::kDuration, help);
   const Words<FsyncPolicy> words = {{"never", FsyncPolicy::kNever},
                                     {"batch", FsyncPolicy::kBatch},
                                     {"interval", FsyncPolicy::kInterval}};
   for (const auto& word : words) row.words.push_back(word.first);
   row.min = kFsyncInterval.min;
   row.max = kFsyncInterval.max;
-  row.default_text = WordOf(words, FileBackendConfig().fsync);
-  row.set = [words](const OptionTarget& target, const std::string& text) {
-    auto& file = std::get<FileBackendConfig>(target.backend->settings);
+  row.default_text =
+      DefaultOf(type, [&](const OptionTarget& t) { return WordOf(words, get(t).fsync); });
+  row.set = [get, words](const OptionTarget& target, const std::string& text) {
+    auto& file = get(target);
     if (const FsyncPolicy* policy = FindWord(words, text)) {
       file.fsync = *policy;
       return absl::OkStatus();
@@ -466,6 +466,17 @@ std::vector<Option> MakeOptions() {
       Choice<BufferFit>("buffer.fit", "", IN_CONFIG(buffer.fit), {{"refuse", BufferFit::kRefuse}, {"shrink", BufferFit::kShrink}},
               "when that does not fit the cgroup limit: `refuse` to start, or `shrink` it and say so"),
 
+      Text("buffer.spool.path", "", IN_CONFIG(buffer.spool.path),
+              "directory where documents wait that memory has no room for, and what is left at the end; without it: none"),
+      Needs(Size("buffer.spool.size", "", IN_CONFIG(buffer.spool.size), {}, {kMiB, kTiB},
+              "bytes there at most, of all backends; when it is full the oldest documents go"), "path"),
+      Needs(Span("buffer.spool.age", "", IN_CONFIG(buffer.spool.age), {kSecond, 30 * 24 * 60 * kMinute},
+              "documents older than this are dropped from there"), "path"),
+      Needs(Size("buffer.spool.file_size", "", IN_CONFIG(buffer.spool.file_size), {}, {64 * kKiB, 256 * kMiB},
+              "size of one file; less where a backend's share of the whole is below eight of them"), "path"),
+      Needs(Fsync("buffer.spool.fsync", "", IN_CONFIG(buffer.spool),
+              "when it is forced to disk, against power failures: never, after each batch, or this often (`interval`: every second)"), "path"),
+
       Number("batch.documents", "", IN_CONFIG(batch.documents), {}, {1, 64}, "documents after which a batch is closed"),
       Span("batch.age", "", IN_CONFIG(batch.age), {10 * kMillisecond, kMinute}, "age at which it is closed in any case"),
 
@@ -509,7 +520,8 @@ std::vector<Option> MakeOptions() {
       Size("backends.*.rotate.size", "file", IN_FILE(rotate_size), {{"never", 0}}, {64 * kKiB, kTiB},
               "size at which a new file is begun"),
       Number("backends.*.rotate.keep", "file", IN_FILE(rotate_keep), {}, {1, 10'000}, "older files kept beside the open one"),
-      Fsync(),
+      Fsync("backends.*.fsync", "file", [](const OptionTarget& t) -> auto& { return File(t); },
+              "when written bytes are forced to disk: never, after each batch, or this often (`interval`: every second)"),
 
       When(),
       To(),

@@ -65,7 +65,10 @@ receivers:
   udp: { address: ":0", engine: recvmmsg, workers: per-core, receive_buffer: 1MiB, sockets: 4, validate: strict }
   unix: { path: /run/m.sock, mode: 0600 }
   proxy: { address: ":1", backend: prod, paths: all, rules_age: 5s }
-buffer: { memory: 24MiB, fit: shrink }
+buffer:
+  memory: 24MiB
+  fit: shrink
+  spool: { path: /var/lib/mobula, size: 2GiB, age: 2h, file_size: 1MiB, fsync: 100ms }
 batch: { documents: 10, age: 250ms }
 backends:
   prod:
@@ -117,6 +120,12 @@ shutdown: { grace: 2m }
   EXPECT_EQ(config.proxy.rules_age, seconds(5));
   EXPECT_EQ(config.buffer.memory, 24U << 20);
   EXPECT_EQ(config.buffer.fit, BufferFit::kShrink);
+  EXPECT_EQ(config.buffer.spool.path, "/var/lib/mobula");
+  EXPECT_EQ(config.buffer.spool.size, 2U << 30);
+  EXPECT_EQ(config.buffer.spool.age, std::chrono::hours(2));
+  EXPECT_EQ(config.buffer.spool.file_size, 1U << 20);
+  EXPECT_EQ(config.buffer.spool.fsync, FsyncPolicy::kInterval);
+  EXPECT_EQ(config.buffer.spool.fsync_interval, milliseconds(100));
   EXPECT_EQ(config.batch.documents, 10);
   EXPECT_EQ(config.batch.age, milliseconds(250));
   ASSERT_EQ(config.backends.size(), 2U);
