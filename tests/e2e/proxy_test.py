@@ -422,8 +422,8 @@ def test_a_body_without_end_costs_little(tmp_path, xray):
         with ThreadPoolExecutor(12) as pool:
             statuses = list(pool.map(send, range(24)))
         assert set(statuses) <= {b"413", b"503", None} and set(statuses) != {None}, statuses
-        # 4 MiB at once, and what the allocator keeps of them.
-        assert resident_kib(m.process.pid) - before < (8 << 10) * PATIENCE
+        # 4 MiB at once, and what the allocator keeps of them; a sanitizer's keeps all for a while.
+        assert SANITIZED or resident_kib(m.process.pid) - before < 8 << 10
         assert post(m, TARGETS, statistics()).status == 200
 
 
