@@ -9,6 +9,9 @@ namespace {
 
 constexpr double kWindowStart = 8;
 constexpr Duration kDrainBackoffMax = std::chrono::seconds(1);
+// The spool refuses for a second after an error; asking earlier is of no use.
+constexpr Duration kSpoolPause = std::chrono::seconds(1);
+constexpr size_t kFramesMax = 8;
 
 bool Later(const Time& a, const Time& b) { return a > b; }
 
@@ -23,11 +26,22 @@ Delivery::Delivery(const Options& options, LaneAccount* account)
 
 Delivery::~Delivery() = default;
 
+std::string_view CircuitName(Circuit circuit) noexcept {
+  switch (circuit) {
+    case Circuit::kClosed:
+      return "closed";
+    case Circuit::kOpen:
+      return "open";
+    case Circuit::kHalfOpen:
+      return "half_open";
+  }
+  return "";
+}
+
 void Delivery::OnBatch(BatchRef batch, Time now, DeliveryActions* actions) {
   const DocumentSet all = batch->all();
   ready_.push_back({std::make_shared<Held>(std::move(batch), account_), all, 0, {}});
-  KeepQuota(actions);
-  StartCalls(now, actions);
+  Proceed(now, actions);
 }
 
 void Delivery::OnResult(CallId id, const ExportResult& result, Time now, DeliveryActions* actions) {
@@ -36,24 +50,25 @@ void Delivery::OnResult(CallId id, const ExportResult& result, Time now, Deliver
   const InFlight call = std::move(found->second);
   in_flight_.erase(found);
   in_flight_bytes_ -= call.item.held->batch->cost();
+  if (call.item.restored()) --restored_in_flight_;
   if (call.epoch == epoch_) --in_epoch_;
 
   const Item& item = call.item;
   const DocumentSet taken = result.taken == 0 ? item.documents : result.taken & item.documents;
   if (const DocumentSet rest = item.documents & ~taken; rest != 0) {
-    ready_.push_front({item.held, rest, item.attempts - 1, {}});
+    PutBack({item.held, rest, item.attempts - 1, {}}, actions);
   }
   const DocumentSet common = SettleSingly(item, result, taken, now, actions);
   switch (result.verdict) {
     case Verdict::kDelivered:
-      Deliver(common);
+      Deliver(item, common, actions);
       OnSuccess(call);
       break;
     case Verdict::kRetry:
     case Verdict::kThrottled:
     case Verdict::kHold:
       OnFailure(result.verdict, call, result.retry_after, now);
-      if (common != 0) ready_.push_front({item.held, common, item.attempts, {}});
+      if (common != 0) PutBack({item.held, common, item.attempts, {}}, actions);
       break;
     case Verdict::kTooLarge:
       // Says nothing of the far side: a body can be too large before anybody saw it.
@@ -71,8 +86,7 @@ void Delivery::OnResult(CallId id, const ExportResult& result, Time now, Deliver
       break;
     }
   }
-  KeepQuota(actions);
-  StartCalls(now, actions);
+  Proceed(now, actions);
 }
 
 DocumentSet Delivery::SettleSingly(const Item& item, const ExportResult& result, DocumentSet taken,
@@ -84,7 +98,7 @@ DocumentSet Delivery::SettleSingly(const Item& item, const ExportResult& result,
     taken &= ~bit;
     switch (d.verdict) {
       case Verdict::kDelivered:
-        Deliver(bit);
+        Deliver(item, bit, actions);
         break;
       case Verdict::kRefused:
         DropDocuments(item, bit, DropReason::kRefused, d.code, actions);
@@ -107,66 +121,133 @@ void Delivery::OnTimer(Time now, DeliveryActions* actions) {
   const auto later = [](const Item& a, const Item& b) { return Later(a.not_before, b.not_before); };
   while (!waiting_.empty() && waiting_.front().not_before <= now) {
     std::pop_heap(waiting_.begin(), waiting_.end(), later);
-    ready_.push_front(std::move(waiting_.back()));
+    Item item = std::move(waiting_.back());
     waiting_.pop_back();
+    PutBack(std::move(item), actions);
   }
-  StartCalls(now, actions);
+  Proceed(now, actions);
 }
+
+void Delivery::OnSpilled(uint64_t id, bool on_disk, Time now, DeliveryActions* actions) {
+  const auto found = std::find_if(spilling_.begin(), spilling_.end(),
+                                  [&](const Spilling& s) { return s.id == id; });
+  if (found == spilling_.end()) return;
+  Spilling spilled = std::move(*found);
+  spilling_.erase(found);
+  if (on_disk) {
+    account_->held.Sub(static_cast<uint64_t>(Count(spilled.item.documents)));
+    spool_waiting_ = true;
+    return;
+  }
+  spill_not_before_ = now + kSpoolPause;
+  if (spilled.otherwise.has_value()) {
+    DropDocuments(spilled.item, spilled.item.documents, *spilled.otherwise, "", actions);
+  } else {
+    ready_.push_front(std::move(spilled.item));
+  }
+}
+
+void Delivery::OnRestored(BatchRef batch, uint64_t token, DocumentSet documents, Time now,
+                          DeliveryActions* actions) {
+  account_->held_bytes.Add(batch->cost());
+  auto held = std::make_shared<Held>(std::move(batch), account_);
+  held->token = token;
+  held->open = documents;
+  Item item{std::move(held), documents, 0, {}};
+  if (draining_) {
+    Return(item, actions);
+    return;
+  }
+  restored_.push_back(std::move(item));
+  Proceed(now, actions);
+}
+
+void Delivery::OnNothingRestored(Time now) { fetch_after_ = now + kSpoolPause; }
 
 void Delivery::OnDrain(Time now, DeliveryActions* actions) {
   draining_ = true;
   rest_until_ = std::min(rest_until_, now + kDrainBackoffMax);
   for (Item& item : waiting_) item.not_before = std::min(item.not_before, now + kDrainBackoffMax);
+  for (const Item& item : std::exchange(restored_, {})) Return(item, actions);
   OnTimer(now, actions);
 }
 
 void Delivery::Abandon(DeliveryActions* actions) {
-  for (const auto& [id, call] : in_flight_) {
-    DropDocuments(call.item, call.item.documents, DropReason::kShutdown, "", actions);
-  }
-  for (const Item& item : waiting_) {
-    DropDocuments(item, item.documents, DropReason::kShutdown, "", actions);
-  }
-  for (const Item& item : ready_) {
-    DropDocuments(item, item.documents, DropReason::kShutdown, "", actions);
-  }
-  in_flight_.clear();
+  const auto give_up = [&](Item item) {
+    if (item.restored()) {
+      Return(item, actions);
+    } else if (options_.spool) {
+      Spill(std::move(item), DropReason::kShutdown, actions);
+    } else {
+      DropDocuments(item, item.documents, DropReason::kShutdown, "", actions);
+    }
+  };
+  for (auto& [id, call] : std::exchange(in_flight_, {})) give_up(std::move(call.item));
+  for (Item& item : std::exchange(waiting_, {})) give_up(std::move(item));
+  for (Item& item : std::exchange(ready_, {})) give_up(std::move(item));
+  for (Item& item : std::exchange(restored_, {})) give_up(std::move(item));
   in_flight_bytes_ = 0;
+  restored_in_flight_ = 0;
   in_epoch_ = 0;
-  waiting_.clear();
-  ready_.clear();
 }
 
 Time Delivery::next_timer() const {
   Time at = waiting_.empty() ? kTimeNever : waiting_.front().not_before;
-  // Without a rest StartCalls has already started what may start.
+  // Without a rest Proceed has already started what may start.
   if (failures_ > 0 && MayStart()) at = std::min(at, rest_until_);
-  return at;
+  if (FramesWanted() > 0)
+    at = std::min(at, std::max(fetch_after_, failures_ > 0 ? rest_until_ : Time{}));
+  return std::min(at, SpillTime());
 }
 
 uint64_t Delivery::CountHeld() const {
   uint64_t sum = 0;
-  for (const Item& item : ready_) sum += static_cast<uint64_t>(Count(item.documents));
-  for (const Item& item : waiting_) sum += static_cast<uint64_t>(Count(item.documents));
-  for (const auto& [id, call] : in_flight_)
-    sum += static_cast<uint64_t>(Count(call.item.documents));
+  const auto add = [&sum](const Item& item) {
+    if (!item.restored()) sum += static_cast<uint64_t>(Count(item.documents));
+  };
+  for (const Item& item : ready_) add(item);
+  for (const Item& item : waiting_) add(item);
+  for (const Spilling& spilling : spilling_) add(spilling.item);
+  for (const auto& [id, call] : in_flight_) add(call.item);
   return sum;
 }
 
 bool Delivery::MayStart() const {
-  if (ready_.empty() || in_flight_.size() >= static_cast<size_t>(window_max_)) return false;
+  if (ready_.empty() && restored_.empty()) return false;
+  if (in_flight_.size() >= static_cast<size_t>(window_max_)) return false;
   // While the far side fails, one call at a time asks whether it is back, whatever older calls do.
-  if (failures_ > 0 ? in_epoch_ > 0 : in_flight_.size() >= static_cast<size_t>(window_))
-    return false;
-  return in_flight_.empty() ||
-         in_flight_bytes_ + ready_.front().held->batch->cost() <= options_.in_flight_bytes;
+  return failures_ > 0 ? in_epoch_ == 0 : in_flight_.size() < static_cast<size_t>(window_);
+}
+
+std::deque<Delivery::Item>* Delivery::NextQueue() {
+  if (!MayStart()) return nullptr;
+  std::deque<Item>* queue = &ready_;
+  if (ready_.empty()) {
+    if (failures_ == 0 && restored_in_flight_ >= RestoredMax()) return nullptr;
+    queue = &restored_;
+  } else if (!restored_.empty() && restored_in_flight_ == 0 && !restored_last_) {
+    // Live work that never ends must not keep the spool from emptying, nor the other way round.
+    queue = &restored_;
+  }
+  const bool fits = in_flight_.empty() || in_flight_bytes_ + queue->front().held->batch->cost() <=
+                                              options_.in_flight_bytes;
+  return fits ? queue : nullptr;
+}
+
+void Delivery::Proceed(Time now, DeliveryActions* actions) {
+  KeepQuota(actions);
+  SpillWhileFailing(now, actions);
+  if (failures_ > 0 && now < rest_until_) return;
+  StartCalls(now, actions);
+  if (now >= fetch_after_) actions->frames = FramesWanted();
 }
 
 void Delivery::StartCalls(Time now, DeliveryActions* actions) {
-  if (failures_ > 0 && now < rest_until_) return;
-  while (MayStart()) {
-    Item item = std::move(ready_.front());
-    ready_.pop_front();
+  while (std::deque<Item>* const queue = NextQueue()) {
+    Item item = std::move(queue->front());
+    queue->pop_front();
+    restored_last_ = item.restored();
+    if (restored_last_) ++restored_in_flight_;
     ++item.attempts;
     ++in_epoch_;
     in_flight_bytes_ += item.held->batch->cost();
@@ -178,10 +259,78 @@ void Delivery::StartCalls(Time now, DeliveryActions* actions) {
   window_used_ |= !ready_.empty();
 }
 
-void Delivery::Deliver(DocumentSet documents) {
+// Frames to ask for now, but for the rests that may still last.
+size_t Delivery::FramesWanted() const {
+  if (!spool_waiting_ || draining_ || !restored_.empty()) return 0;
+  if (failures_ > 0) return ready_.empty() && in_epoch_ == 0 ? 1 : 0;
+  // Beside live work one frame lies ready, so that the next call that may start is its own.
+  if (ready_.empty() && in_flight_.size() >= static_cast<size_t>(window_)) return 0;
+  const size_t most = ready_.empty() ? std::min(RestoredMax(), kFramesMax) : 1;
+  if (restored_in_flight_ >= most) return 0;
+  const size_t bytes = account_->held_bytes.value();
+  const size_t room =
+      bytes < options_.quota ? (options_.quota - bytes) / BlockPool::kBlockBytesMax : 0;
+  return std::min(most - restored_in_flight_,
+                  in_flight_.empty() ? std::max<size_t>(1, room) : room);
+}
+
+void Delivery::PutBack(Item item, DeliveryActions* actions) {
+  if (!item.restored()) {
+    ready_.push_front(std::move(item));
+  } else if (draining_) {
+    Return(item, actions);
+  } else {
+    restored_.push_front(std::move(item));
+  }
+}
+
+void Delivery::LetGo(const Item& item, DocumentSet documents, bool left, DeliveryActions* actions) {
+  Held& held = *item.held;
+  if (held.token == 0 || documents == 0) return;
+  held.open &= ~documents;
+  if (left) {
+    held.left = true;
+  } else {
+    actions->settles.push_back({held.token, documents});
+  }
+  // What is still out would be sent twice if the frame were lent again now.
+  if (held.open == 0 && held.left) actions->returns.push_back(held.token);
+}
+
+void Delivery::Spill(Item item, std::optional<DropReason> otherwise, DeliveryActions* actions) {
+  const uint64_t id = ++last_spill_;
+  actions->spills.push_back({id, item.held->batch.Share(), item.documents});
+  spilling_.push_back({id, std::move(item), otherwise});
+}
+
+// When SpillWhileFailing has something to do.
+Time Delivery::SpillTime() const {
+  if (!options_.spool || failures_ == 0 || ready_.size() + restored_.size() <= KeptToAsk()) {
+    return kTimeNever;
+  }
+  const Duration after = draining_ ? Duration::zero() : options_.spill_after;
+  return std::max(failing_since_ + after, spill_not_before_);
+}
+
+void Delivery::SpillWhileFailing(Time now, DeliveryActions* actions) {
+  if (now < SpillTime()) return;
+  while (ready_.size() + restored_.size() > KeptToAsk() && !restored_.empty()) {
+    const Item item = std::move(restored_.back());
+    restored_.pop_back();
+    Return(item, actions);
+  }
+  while (ready_.size() > KeptToAsk()) {
+    Item item = std::move(ready_.front());
+    ready_.pop_front();
+    Spill(std::move(item), std::nullopt, actions);
+  }
+}
+
+void Delivery::Deliver(const Item& item, DocumentSet documents, DeliveryActions* actions) {
   const auto n = static_cast<uint64_t>(Count(documents));
   account_->delivered.Add(n);
-  account_->held.Sub(n);
+  if (!item.restored()) account_->held.Sub(n);
+  LetGo(item, documents, false, actions);
 }
 
 void Delivery::DropDocuments(const Item& item, DocumentSet documents, DropReason reason,
@@ -189,7 +338,8 @@ void Delivery::DropDocuments(const Item& item, DocumentSet documents, DropReason
   if (documents == 0) return;
   const auto n = static_cast<uint64_t>(Count(documents));
   account_->Drop(reason, n);
-  account_->held.Sub(n);
+  if (!item.restored()) account_->held.Sub(n);
+  LetGo(item, documents, false, actions);
   actions->drops.push_back({item.held->batch.Share(), documents, reason, std::move(code)});
 }
 
@@ -205,8 +355,8 @@ void Delivery::SplitOrDrop(Item item, const std::string& code, DeliveryActions* 
     if (left-- > 0) lower |= DocumentSet{1} << i;
   });
   // The size was the mistake, not the far side: both halves count as new.
-  ready_.push_front({item.held, item.documents & ~lower, 0, {}});
-  ready_.push_front({item.held, lower, 0, {}});
+  PutBack({item.held, item.documents & ~lower, 0, {}}, actions);
+  PutBack({item.held, lower, 0, {}}, actions);
 }
 
 void Delivery::WaitAlone(Item item, Time now, Duration at_least) {
@@ -233,6 +383,7 @@ void Delivery::OnFailure(Verdict verdict, const InFlight& call, Duration retry_a
   if (verdict == Verdict::kThrottled) Shrink(call);
   Duration rest = retry_after;
   if (call.epoch == epoch_) {
+    if (failures_ == 0) failing_since_ = now;
     ++failures_;
     ++epoch_;
     in_epoch_ = 0;
@@ -248,9 +399,16 @@ void Delivery::Shrink(const InFlight& call) {
 }
 
 void Delivery::KeepQuota(DeliveryActions* actions) {
-  while (account_->held_bytes.value() > options_.quota && !(waiting_.empty() && ready_.empty())) {
+  size_t held = account_->held_bytes.value();
+  if (held <= options_.quota) return;
+  // One write for several batches is cheaper: the spool gets an eighth more than it must.
+  const size_t goal = options_.spool ? options_.quota - options_.quota / 8 : options_.quota;
+  while (held > goal && !(waiting_.empty() && ready_.empty() && restored_.empty())) {
     Item oldest;
-    if (!waiting_.empty()) {
+    if (!restored_.empty()) {  // these lie on disk already
+      oldest = std::move(restored_.back());
+      restored_.pop_back();
+    } else if (!waiting_.empty()) {
       std::pop_heap(waiting_.begin(), waiting_.end(),
                     [](const Item& a, const Item& b) { return Later(a.not_before, b.not_before); });
       oldest = std::move(waiting_.back());
@@ -259,7 +417,15 @@ void Delivery::KeepQuota(DeliveryActions* actions) {
       oldest = std::move(ready_.front());
       ready_.pop_front();
     }
-    DropDocuments(oldest, oldest.documents, DropReason::kBufferFull, "", actions);
+    // Other items of the batch, or other lanes, may keep its bytes; here they count as gone with the last.
+    if (oldest.held.use_count() == 1) held -= std::min(held, oldest.held->batch->cost());
+    if (oldest.restored()) {
+      Return(oldest, actions);
+    } else if (options_.spool) {
+      Spill(std::move(oldest), DropReason::kBufferFull, actions);
+    } else {
+      DropDocuments(oldest, oldest.documents, DropReason::kBufferFull, "", actions);
+    }
   }
 }
 

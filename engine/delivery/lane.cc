@@ -25,6 +25,8 @@ Lane::Lane(Options options, std::unique_ptr<Exporter> exporter)
       inbox_(&account_, options_.quota, options_.batches_max, options_.producers),
       delivery_(options_.delivery, &account_),
       exporter_(std::move(exporter)) {
+  CHECK(options_.delivery.spool == (options_.spool != nullptr));
+  if (options_.spool != nullptr) spool_.emplace(options_.spool, options_.pool);
   waker_ = std::make_unique<IoLoop::Waker>(&loop_, [this] { Pump(); });
   timer_ = std::make_unique<IoLoop::Timer>(&loop_);
   beat_ = std::make_unique<IoLoop::Timer>(&loop_);
@@ -56,6 +58,15 @@ void Lane::Run() {
 void Lane::Beat() {
   turns_.fetch_add(1, std::memory_order_relaxed);
   beat_->Set(Now() + kBeat, [this] { Beat(); });
+  // The spool may have found frames of another instance.
+  if (spool_.has_value()) Pump();
+}
+
+// What is to be done on disk; drops and calls are left.
+void Lane::KeepSpool(Time now, DeliveryActions* actions) {
+  if (spool_.has_value()) {
+    spool_->Execute(&delivery_, now, std::chrono::system_clock::now(), actions);
+  }
 }
 
 void Lane::Pump() {
@@ -66,6 +77,7 @@ void Lane::Pump() {
   for (const Time until = std::min(Now() + kPumpMax, drain_deadline_); moved && Now() < until;) {
     const Time now = Now();
     DeliveryActions actions;
+    if (spool_.has_value()) spool_->Tell(&delivery_);
     while (BatchRef batch = inbox_.Pop()) {
       delivery_.OnBatch(std::move(batch), now, &actions);
       // Acting often keeps the batches of a fast exporter few.
@@ -77,12 +89,14 @@ void Lane::Pump() {
     }
     delivery_.OnTimer(now, &actions);
     moved = !actions.empty();
+    KeepSpool(now, &actions);
     Execute(std::move(actions));
     moved |= !results_.empty();
   }
   pumping_ = false;
   in_flight_.store(delivery_.calls_in_flight(), std::memory_order_relaxed);
   window_.store(delivery_.window(), std::memory_order_relaxed);
+  circuit_.store(delivery_.circuit(), std::memory_order_relaxed);
   turns_.fetch_add(1, std::memory_order_relaxed);
   const Time now = Now();
   if (drain_deadline_ != kTimeNever && ((!moved && delivery_.idle()) || now >= drain_deadline_)) {
@@ -176,7 +190,9 @@ void Lane::Drain(Time deadline) {
   loop_.Post([this, deadline] {
     drain_deadline_ = deadline;
     DeliveryActions actions;
-    delivery_.OnDrain(Now(), &actions);
+    const Time now = Now();
+    delivery_.OnDrain(now, &actions);
+    KeepSpool(now, &actions);
     pumping_ = true;
     Execute(std::move(actions));
     pumping_ = false;
@@ -189,11 +205,11 @@ void Lane::Finish() {
   drain_deadline_ = kTimeNever;
   pumping_ = true;  // the results of abandoned calls change nothing any more
   DeliveryActions actions;
-  while (BatchRef batch = inbox_.Pop()) {
-    DeliveryActions ignored;
-    delivery_.OnBatch(std::move(batch), Now(), &ignored);
-  }
+  const Time now = Now();
+  while (BatchRef batch = inbox_.Pop()) delivery_.OnBatch(std::move(batch), now, &actions);
+  actions.calls.clear();  // they are not started any more
   delivery_.Abandon(&actions);
+  KeepSpool(now, &actions);
   if (absl::Status status = exporter_->Shutdown(); !status.ok()) {
     options_.log->Error("backend_shutdown", "the backend did not end cleanly",
                         {{"key", options_.name}, {"error", std::string(status.message())}});

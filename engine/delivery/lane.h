@@ -11,6 +11,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "absl/base/thread_annotations.h"
 #include "engine/base/mutex.h"
 #include "engine/delivery/delivery.h"
+#include "engine/delivery/spool_keeper.h"
 #include "engine/http/io_loop.h"
 #include "engine/queue/lane_inbox.h"
 
@@ -34,6 +36,9 @@ class Lane {
     size_t batches_max = 0;  // that the pool can issue
     size_t producers = 1;
     Log* log = nullptr;
+    // Its part of the spool, and where frames from there find room; null: documents wait in memory only.
+    SpoolLane* spool = nullptr;
+    BlockPool* pool = nullptr;
     // Told of every document the far side refused for good. Called on the lane's thread.
     std::function<void(std::string_view lane, std::string_view reason, std::string_view code,
                        std::string_view document)>
@@ -81,6 +86,11 @@ class Lane {
     return in_flight_.load(std::memory_order_relaxed);
   }
   [[nodiscard]] int window() const { return window_.load(std::memory_order_relaxed); }
+  [[nodiscard]] Circuit circuit() const { return circuit_.load(std::memory_order_relaxed); }
+  // Null without a spool.
+  [[nodiscard]] const SpoolAccount* spool_account() const {
+    return options_.spool == nullptr ? nullptr : &options_.spool->account();
+  }
   [[nodiscard]] Health health() const;
   // Failed calls by code, at most 32 codes; what is more is "other".
   [[nodiscard]] std::vector<std::pair<std::string, uint64_t>> errors() const;
@@ -89,8 +99,8 @@ class Lane {
 
   // SIGHUP.
   void Reopen();
-  // No more batches will come: ends the thread when all is delivered, or gives up at `deadline`, counting
-  // what is left as shutdown. REQUIRES: Start; the workers have ended.
+  // No more batches will come: ends the thread when all is delivered, or gives up at `deadline`: what is left goes
+  // to the spool, or is counted as shutdown. REQUIRES: Start; the workers have ended.
   void Drain(Time deadline);
   // The drain is over.
   [[nodiscard]] bool finished() const { return finished_.load(std::memory_order_acquire); }
@@ -101,6 +111,7 @@ class Lane {
  private:
   void Run();
   void Pump();
+  void KeepSpool(Time now, DeliveryActions* actions);
   void Execute(DeliveryActions actions);
   void Note(const ExportResult& result, Duration took);
   void CountFault(const ExportResult& result);
@@ -114,6 +125,7 @@ class Lane {
   FaultCounters faults_;
   std::atomic<size_t> in_flight_{0};
   std::atomic<int> window_{0};
+  std::atomic<Circuit> circuit_{Circuit::kClosed};
   std::atomic<uint64_t> turns_{0};
   std::atomic<bool> finished_{false};
   std::atomic<bool> abandoned_{false};
@@ -121,6 +133,7 @@ class Lane {
   // The lane's thread only.
   IoLoop loop_;
   Delivery delivery_;
+  std::optional<SpoolKeeper> spool_;
   std::unique_ptr<Exporter> exporter_;
   struct Answer {
     CallId id;
