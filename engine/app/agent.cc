@@ -117,11 +117,11 @@ absl::Status Agent::Build(Config config) {
   log_->Info("receive_engine", fmt::format("Receiving with {}", ReceiveEngineName(chosen_engine_)),
              {{"why", why}, {"workers", workers}, {"queue_bytes", queue}});
 
-  ASSIGN_OR_RETURN(router_, Router::Create(config.routes, config.backends));
+  ASSIGN_OR_RETURN(std::unique_ptr<Router> router, Router::Create(config.routes, config.backends));
   ASSIGN_OR_RETURN(plan_,
                    PlanMemory(config, workers, queue * static_cast<uint64_t>(workers), limit));
   ASSIGN_OR_RETURN(const BufferShares shares,
-                   DivideBuffer(config, plan_.buffer, receivers, router_->size()));
+                   DivideBuffer(config, plan_.buffer, receivers, router->size()));
   ASSIGN_OR_RETURN(pool_, BlockPool::Create(shares.pool));
   log_->Info("memory_plan", "Memory plan: " + plan_.text());
 
@@ -167,22 +167,24 @@ absl::Status Agent::Build(Config config) {
         std::move(options), std::make_unique<DeadLetterExporter>(dead_letter_file_.get()));
   }
 
-  BuildWorkers(config);
+  BuildWorkers(config, std::move(router));
   kernel_drops_told_.assign(workers_.size(), 0);
   lane_drops_told_.assign(lanes_.size() + 1, {});
   deliveries_told_.resize(lanes_.size());
   return absl::OkStatus();
 }
 
-void Agent::BuildWorkers(const Config& config) {
+void Agent::BuildWorkers(const Config& config, std::unique_ptr<const Router> router) {
+  const auto routes = std::make_shared<RouteTable>();
+  routes->router = std::move(router);
+  for (const auto& lane : lanes_) routes->lanes.push_back(&lane->inbox());
+  if (dead_letter_lane_ != nullptr) routes->dead_letter = &dead_letter_lane_->inbox();
+
   Worker::Options options;
   options.validate = config.udp.validate;
   options.batch = {static_cast<size_t>(config.batch.documents), config.batch.age};
   options.pool = pool_.get();
-  options.router = router_.get();
-  for (const auto& lane : lanes_) options.lanes.push_back(&lane->inbox());
-  options.dead_letter = dead_letter_lane_ != nullptr ? &dead_letter_lane_->inbox() : nullptr;
-
+  options.routes = routes;
   options.engine = chosen_engine_;
   for (const std::vector<UniqueFd>& sockets : sockets_.by_worker) {
     options.sockets.clear();

@@ -84,7 +84,7 @@ class Agent {
  private:
   explicit Agent(Log* log);
   absl::Status Build(Config config);
-  void BuildWorkers(const Config& config);
+  void BuildWorkers(const Config& config, std::unique_ptr<const Router> router);
   [[nodiscard]] TelemetryCounts CountsOf(size_t lane) const;
   void TellDeliveries(size_t lane, Time now);
 
@@ -111,7 +111,6 @@ class Agent {
   MemoryPlan plan_;
   ReceiveEngine chosen_engine_ = ReceiveEngine::kRecvmmsg;
   std::unique_ptr<BlockPool> pool_;
-  std::unique_ptr<Router> router_;
   std::unique_ptr<DeadLetterFile> dead_letter_file_;
   std::unique_ptr<ColdRoom> cold_room_;  // outlives the lanes, whose exporters use it
   std::vector<std::unique_ptr<Lane>> lanes_;

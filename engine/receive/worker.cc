@@ -64,28 +64,88 @@ struct Worker::Route {
   std::vector<Exit*> exits;
 };
 
+// A table of routes with what this worker needs for it.
+struct Worker::Table {
+  std::shared_ptr<const RouteTable> routes;
+  std::vector<std::shared_ptr<Exit>>
+      exits;  // by lane, and last the dead letters'; shared with the next table
+  std::vector<std::unique_ptr<Route>> open;  // the router's, and last the dead letters'
+
+  [[nodiscard]] bool has_dead_letters() const noexcept { return routes->dead_letter != nullptr; }
+};
+
 Worker::Worker(Options options)
     : options_(std::move(options)),
       scanner_(options_.validate, options_.slots.bytes),
       pacer_(options_.queue_bytes) {
   CHECK(options_.slots.bytes <= BatchBuilder::kDocumentBytesMax);
-  for (LaneInbox* const inbox : options_.lanes) exits_.push_back(std::make_unique<Exit>(inbox));
-  for (size_t r = 0; r < options_.router->size(); ++r) {
-    auto route = std::make_unique<Route>(options_.pool, options_.batch);
-    for (const size_t lane : options_.router->lanes(r)) route->exits.push_back(exits_[lane].get());
-    routes_.push_back(std::move(route));
-  }
-  if (options_.dead_letter != nullptr) {
-    exits_.push_back(std::make_unique<Exit>(options_.dead_letter));
-    auto route = std::make_unique<Route>(options_.pool, options_.batch);
-    route->exits.push_back(exits_.back().get());
-    routes_.push_back(std::move(route));
-  }
+  current_ = MakeTable(options_.routes);
+  table_ = current_.get();
 }
 
 Worker::~Worker() = default;
 
+std::unique_ptr<Worker::Table> Worker::MakeTable(std::shared_ptr<const RouteTable> routes) const {
+  auto table = std::make_unique<Table>();
+  // A lane's queue counts on one producer for each worker, whatever table it is in.
+  const auto exit_to = [this](LaneInbox* inbox) {
+    if (current_ != nullptr) {
+      for (const std::shared_ptr<Exit>& exit : current_->exits) {
+        if (exit->inbox == inbox) return exit;
+      }
+    }
+    return std::make_shared<Exit>(inbox);
+  };
+  for (LaneInbox* const inbox : routes->lanes) table->exits.push_back(exit_to(inbox));
+  for (size_t r = 0; r < routes->router->size(); ++r) {
+    auto route = std::make_unique<Route>(options_.pool, options_.batch);
+    for (const size_t lane : routes->router->lanes(r)) {
+      route->exits.push_back(table->exits[lane].get());
+    }
+    table->open.push_back(std::move(route));
+  }
+  if (routes->dead_letter != nullptr) {
+    table->exits.push_back(exit_to(routes->dead_letter));
+    auto route = std::make_unique<Route>(options_.pool, options_.batch);
+    route->exits.push_back(table->exits.back().get());
+    table->open.push_back(std::move(route));
+  }
+  table->routes = std::move(routes);
+  return table;
+}
+
+void Worker::Switch(std::shared_ptr<const RouteTable> routes) {
+  CHECK(coming_ == nullptr);
+  coming_ = MakeTable(std::move(routes));
+  next_.store(coming_.get(), std::memory_order_release);
+  if (DatagramSource* const source = source_.load(std::memory_order_acquire)) source->Wake();
+}
+
+bool Worker::Switched() {
+  if (coming_ == nullptr) return true;
+  if (Table* const next = next_.load(std::memory_order_acquire)) {
+    if (!ended_.load(std::memory_order_acquire)) return false;
+    Adopt(next);
+  }
+  current_ = std::move(coming_);
+  return true;
+}
+
+void Worker::Adopt(Table* next) noexcept {
+  for (const auto& route : table_->open) Close(route.get());
+  Notify();
+  table_ = next;
+  next_.store(nullptr, std::memory_order_release);
+}
+
 absl::Status Worker::Run() {
+  const absl::Status opened = Open();
+  if (opened.ok()) Serve(owned_source_.get());
+  ended_.store(true, std::memory_order_release);
+  return opened;
+}
+
+absl::Status Worker::Open() {
   absl::StatusOr<std::unique_ptr<DatagramSource>> source =
       OpenDatagramSource(options_.engine, options_.sockets, options_.slots);
   engine_.store(options_.engine, std::memory_order_relaxed);
@@ -98,7 +158,6 @@ absl::Status Worker::Run() {
   prctl(PR_SET_TIMERSLACK, 50'000UL);
   owned_source_ = *std::move(source);
   source_.store(owned_source_.get(), std::memory_order_release);
-  Serve(owned_source_.get());
   return absl::OkStatus();
 }
 
@@ -110,6 +169,7 @@ void Worker::Stop() noexcept {
 void Worker::Serve(DatagramSource* source) {
   Time drops_due = Now() + kDropsEvery;
   while (!stop_.load(std::memory_order_acquire)) {
+    if (Table* const next = next_.load(std::memory_order_acquire)) Adopt(next);
     Time now = Now();
     uint64_t bytes = 0;
     const uint64_t datagrams = Drain(source, now, &bytes);
@@ -142,7 +202,7 @@ void Worker::Serve(DatagramSource* source) {
     dry = Drain(source, Now(), &bytes) == 0 ? dry + 1 : 0;
   }
   CountKernelDrops();
-  for (const auto& route : routes_) Close(route.get());
+  for (const auto& route : table_->open) Close(route.get());
   Notify();
 }
 
@@ -193,21 +253,22 @@ void Worker::Take(const Datagram& datagram, Time now) noexcept {
 
   FilterSubject subject{&scanner_, {}};
   char text[48];
-  if (options_.router->needs_source()) subject.source = SourceText(datagram.source, text);
-  const size_t route = options_.router->Match(scan.kind, subject);
-  if (route == Router::kNoRoute || options_.router->lanes(route).empty()) {
+  const Router& router = *table_->routes->router;
+  if (router.needs_source()) subject.source = SourceText(datagram.source, text);
+  const size_t route = router.Match(scan.kind, subject);
+  if (route == Router::kNoRoute || router.lanes(route).empty()) {
     stats_.filtered.Add();
     return;
   }
   stats_.open.Add();
-  Append(routes_[route].get(), scan.document, scan.kind, RejectReason::kNone, now);
+  Append(table_->open[route].get(), scan.document, scan.kind, RejectReason::kNone, now);
 }
 
 void Worker::Reject(RejectReason reason, const Datagram& datagram, std::string_view document,
                     Time now) noexcept {
   stats_.rejected[static_cast<size_t>(reason)].Add();
-  if (options_.dead_letter != nullptr && !document.empty()) {
-    Append(routes_.back().get(), document, DocumentKind::kRejected, reason, now);
+  if (table_->has_dead_letters() && !document.empty()) {
+    Append(table_->open.back().get(), document, DocumentKind::kRejected, reason, now);
   }
   const uint32_t written = samples_written_.load(std::memory_order_relaxed);
   if (written - samples_read_.load(std::memory_order_acquire) >= kSamples) return;
@@ -242,7 +303,7 @@ void Worker::Append(Route* route, std::string_view document, DocumentKind kind, 
 void Worker::Close(Route* route) noexcept {
   if (route->builder.empty()) return;
   const size_t documents = route->builder.size();
-  const bool dead_letters = options_.dead_letter != nullptr && route == routes_.back().get();
+  const bool dead_letters = table_->has_dead_letters() && route == table_->open.back().get();
   const BatchRef batch = route->builder.Close();
   for (Exit* const exit : route->exits) {
     if (batch) {
@@ -260,21 +321,21 @@ void Worker::Close(Route* route) noexcept {
 }
 
 void Worker::CloseDue(Time now) noexcept {
-  for (const auto& route : routes_) {
+  for (const auto& route : table_->open) {
     if (route->builder.due() <= now) Close(route.get());
   }
 }
 
 // One wake-up of a lane takes all batches of a drain.
 void Worker::Notify() noexcept {
-  for (const auto& exit : exits_) {
+  for (const auto& exit : table_->exits) {
     if (std::exchange(exit->pushed, 0) > 0) exit->inbox->Notify();
   }
 }
 
 Time Worker::NextDue() const noexcept {
   Time due = kTimeNever;
-  for (const auto& route : routes_) due = std::min(due, route->builder.due());
+  for (const auto& route : table_->open) due = std::min(due, route->builder.due());
   return due;
 }
 

@@ -4,7 +4,9 @@
 // Room:      hot. After Run's first lines nothing allocates, locks or logs; system calls only to receive,
 //            to sleep and to wake a sleeping lane.
 // Lifecycle: made by the app with everything it will use, Run on a thread of its own, Stop, joined, destroyed.
-// Threads:   Run on one thread; Stop, stats and TakeSample from others.
+//            Meanwhile Switch may give it another table of routes, as often as wanted.
+// Threads:   Run on one thread; Switch and Switched on one other; Stop, stats and TakeSample from any.
+// Ownership: the inboxes of a table outlive it: until Switched says that it is left, or the worker's end.
 // Errors:    foreign bytes are counted by reason; rejected documents go to the dead-letter inbox if there is
 //            one. A batch without a block is counted in each of its lanes.
 // Limits:    one open batch of 256 KiB per route; 128 slots of 64 KiB, or Options::slots.
@@ -66,6 +68,13 @@ struct RejectSample {
   [[nodiscard]] std::string_view text() const { return {bytes.data(), length}; }
 };
 
+// Where documents go.
+struct RouteTable {
+  std::unique_ptr<const Router> router;
+  std::vector<LaneInbox*> lanes;     // by the router's numbers
+  LaneInbox* dead_letter = nullptr;  // null: refused documents are only counted
+};
+
 class Worker {
  public:
   struct Options {
@@ -76,9 +85,7 @@ class Worker {
     Validate validate = Validate::kJson;
     BatchBuilder::Limits batch;
     BlockPool* pool = nullptr;
-    const Router* router = nullptr;
-    std::vector<LaneInbox*> lanes;     // by the router's numbers
-    LaneInbox* dead_letter = nullptr;  // null: refused documents are only counted
+    std::shared_ptr<const RouteTable> routes;
   };
 
   explicit Worker(Options options);
@@ -91,6 +98,13 @@ class Worker {
   absl::Status Run();
   void Stop() noexcept;
 
+  // From the next turn on documents go where `routes` says. What is in open batches still goes to the lanes of the
+  // table before. A lane that is in both keeps the order of what this worker hands it. REQUIRES: Switched().
+  void Switch(std::shared_ptr<const RouteTable> routes);
+  // Whether the last Switch has happened: no batch goes to lanes that are only in the table before, and nothing
+  // here refers to them any more.
+  [[nodiscard]] bool Switched();
+
   [[nodiscard]] const WorkerStats& stats() const noexcept { return stats_; }
   // What Run uses; kAuto until it knows.
   [[nodiscard]] ReceiveEngine engine() const noexcept {
@@ -102,9 +116,13 @@ class Worker {
  private:
   struct Exit;
   struct Route;
+  struct Table;
   static constexpr size_t kSamples = 16;
 
+  [[nodiscard]] std::unique_ptr<Table> MakeTable(std::shared_ptr<const RouteTable> routes) const;
+  absl::Status Open();
   void Serve(DatagramSource* source);
+  void Adopt(Table* next) noexcept;
   uint64_t Drain(DatagramSource* source, Time now, uint64_t* bytes);
   void Take(const Datagram& datagram, Time now) noexcept;
   void Reject(RejectReason reason, const Datagram& datagram, std::string_view document,
@@ -128,8 +146,14 @@ class Worker {
   Framing framing_;
   SegmentScanner scanner_;
   Pacer pacer_;
-  std::vector<std::unique_ptr<Exit>> exits_;    // by lane, and last the dead letters'
-  std::vector<std::unique_ptr<Route>> routes_;  // the router's, and last the dead letters'
+  Table* table_ = nullptr;  // in use, by the thread of Run
+
+  // The table to take up: set by Switch, null again when it is taken.
+  std::atomic<Table*> next_{nullptr};
+  std::atomic<bool> ended_{false};  // Run has returned
+  // The thread's that calls Switch.
+  std::unique_ptr<Table> current_;
+  std::unique_ptr<Table> coming_;  // null: none
 
   // Samples: written by the worker, read by one other thread; published by the index of its own side.
   std::array<RejectSample, kSamples> samples_;

@@ -106,9 +106,9 @@ TEST_P(HotRoomTest, NeitherAllocatesNorMapsNorLocks) {
   const absl::StatusOr<ReceiveEngine> engine = ChooseEngine(GetParam(), &why);
   if (!engine.ok()) GTEST_SKIP() << engine.status().message();
   in_worker_thread_ = [] { watched = true; };
-  StartWorker(
-      GetParam(),
-      {{"annotation.tenant = \"acme\" OR source BEGINSWITH \"10.\"", {"a", "b"}}, {"", {"c"}}});
+  const std::vector<RouteConfig> routes = {
+      {"annotation.tenant = \"acme\" OR source BEGINSWITH \"10.\"", {"a", "b"}}, {"", {"c"}}};
+  StartWorker(GetParam(), routes);
   const std::string header = "{\"format\": \"json\", \"version\": 1}\n";
   const std::vector<std::string> kinds = {
       header + Segment("plain"),
@@ -130,6 +130,10 @@ TEST_P(HotRoomTest, NeitherAllocatesNorMapsNorLocks) {
     ASSERT_TRUE(Eventually([&] { return worker_->stats().datagrams.value() == i + 1; }));
     for (TestLane& lane : lanes_) TakeDocuments(&lane);
     TakeDocuments(&dead_);
+    if (i % 5000 == 499) {
+      worker_->Switch(MakeTable(routes, {"a", "b", "c"}, true));
+      ASSERT_TRUE(Eventually([&] { return worker_->Switched(); }));
+    }
     RejectSample sample;
     while (worker_->TakeSample(&sample)) {
     }

@@ -61,23 +61,32 @@ class WorkerFixture : public ::testing::Test {
   // The same over what `options` say of the receiving side.
   void StartWorker(Worker::Options options, const std::vector<RouteConfig>& routes,
                    bool dead_letters = true) {
-    std::vector<BackendConfig> backends(3);
-    backends[0].name = "a";
-    backends[1].name = "b";
-    backends[2].name = "c";
-    absl::StatusOr<std::unique_ptr<Router>> router = Router::Create(routes, backends);
-    ASSERT_TRUE(router.ok()) << router.status();
-    router_ = *std::move(router);
     options.batch.age = std::chrono::milliseconds(50);
     options.pool = pool_.get();
-    options.router = router_.get();
-    for (auto& lane : lanes_) options.lanes.push_back(MakeInbox(&lane));
-    if (dead_letters) options.dead_letter = MakeInbox(&dead_);
+    for (auto& lane : lanes_) MakeInbox(&lane);
+    MakeInbox(&dead_);
+    options.routes = MakeTable(routes, {"a", "b", "c"}, dead_letters);
     worker_ = std::make_unique<Worker>(std::move(options));
     thread_ = std::thread([this] {
       if (in_worker_thread_) in_worker_thread_();
       status_ = worker_->Run();
     });
+  }
+  // A table of `routes` to `backends`, which are some of a, b and c.
+  std::shared_ptr<const RouteTable> MakeTable(const std::vector<RouteConfig>& routes,
+                                              const std::vector<std::string>& backends,
+                                              bool dead_letters) {
+    std::vector<BackendConfig> configs;
+    auto table = std::make_shared<RouteTable>();
+    for (const std::string& name : backends) {
+      configs.emplace_back().name = name;
+      table->lanes.push_back(lanes_[static_cast<size_t>(name[0] - 'a')].inbox.get());
+    }
+    absl::StatusOr<std::unique_ptr<Router>> router = Router::Create(routes, configs);
+    EXPECT_TRUE(router.ok()) << router.status();
+    table->router = *std::move(router);
+    if (dead_letters) table->dead_letter = dead_.inbox.get();
+    return table;
   }
   void StopWorker() {
     if (!thread_.joinable()) return;
@@ -117,7 +126,6 @@ class WorkerFixture : public ::testing::Test {
 
   std::unique_ptr<BlockPool> pool_ = *BlockPool::Create(32 << 20);
   UdpSockets sockets_;
-  std::unique_ptr<Router> router_;
   std::array<TestLane, 3> lanes_;
   TestLane dead_;
   std::function<void()> in_worker_thread_;
@@ -127,10 +135,9 @@ class WorkerFixture : public ::testing::Test {
   UniqueFd sender_;
 
  private:
-  static LaneInbox* MakeInbox(TestLane* lane) {
+  static void MakeInbox(TestLane* lane) {
     lane->inbox = std::make_unique<LaneInbox>(&lane->account, kQuota, 8192, 1);
     lane->inbox->set_notify([] {});
-    return lane->inbox.get();
   }
 };
 

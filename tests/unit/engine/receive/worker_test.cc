@@ -130,6 +130,94 @@ TEST_P(WorkerTest, DeliversWhatTheKernelHeldWhenStopped) {
   ExpectLedger(1000 - worker_->stats().kernel_drops.value());
 }
 
+TEST_P(WorkerTest, TakesUpAnotherTableWithoutLosingADocument) {
+  StartWorker(GetParam(), {{"", {"a"}}});
+  std::vector<std::string> got;
+  std::vector<std::string> sent;
+  const auto take = [&](TestLane* lane) {
+    for (std::string& document : TakeDocuments(lane)) got.push_back(std::move(document));
+  };
+  for (int i = 0; i < 40; ++i) {
+    const std::string now = i % 2 == 0 ? "b" : "a";
+    // Some are still in the kernel, some in an open batch, when the table changes.
+    for (int k = 0; k < 7; ++k) {
+      sent.push_back(Segment(std::to_string(sent.size())));
+      SendDocument(sent.back());
+    }
+    worker_->Switch(MakeTable({{"", {now}}}, {now}, true));
+    ASSERT_TRUE(Eventually([&] { return worker_->Switched(); }));
+    // The lane that is left gets nothing more.
+    TestLane* const left = &lanes_[now == "b" ? 0 : 1];
+    take(left);
+    const uint64_t entered = left->account.entered.value();
+    sent.push_back(Segment(std::to_string(sent.size())));
+    SendDocument(sent.back());
+    ASSERT_TRUE(Eventually([&] {
+      return worker_->stats().routed.value() == sent.size() && worker_->stats().open.value() == 0;
+    }));
+    ASSERT_EQ(left->account.entered.value(), entered);
+    take(&lanes_[now == "b" ? 1 : 0]);
+  }
+  StopWorker();
+  EXPECT_EQ(got, sent) << "each once, and in order";
+  EXPECT_GT(lanes_[0].account.entered.value(), 0U);
+  EXPECT_GT(lanes_[1].account.entered.value(), 0U);
+  ExpectLedger(sent.size());
+  EXPECT_EQ(pool_->bytes_used(), 0U);
+}
+
+TEST_P(WorkerTest, SwitchesWhileDatagramsPourIn) {
+  StartWorker(GetParam(), {{"", {"a"}}});
+  constexpr int kDocuments = 20'000;
+  std::thread sender([&] {
+    for (int i = 0; i < kDocuments; ++i) {
+      SendDocument(Segment(std::to_string(i)));
+      if (i % 20 == 19) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  });
+  const std::vector<std::vector<std::string>> targets = {{"b"}, {"c", "a"}, {"a", "b", "c"}, {"a"}};
+  std::array<std::multiset<std::string>, 3> got;
+  const auto take = [&] {
+    for (size_t i = 0; i < lanes_.size(); ++i) {
+      for (std::string& document : TakeDocuments(&lanes_[i])) got[i].insert(std::move(document));
+    }
+    TakeDocuments(&dead_);
+  };
+  const auto counted = [&] {
+    return worker_->stats().datagrams.value() + worker_->stats().kernel_drops.value();
+  };
+  for (size_t i = 0; counted() < kDocuments; ++i) {
+    const std::vector<std::string>& to = targets[i % targets.size()];
+    worker_->Switch(MakeTable({{"", to}}, to, i % 3 != 0));
+    ASSERT_TRUE(Eventually([&] { return worker_->Switched(); }));
+    take();
+  }
+  sender.join();
+  StopWorker();
+  take();
+  std::set<std::string> all;
+  for (const auto& lane : got) {
+    const std::set<std::string> once(lane.begin(), lane.end());
+    EXPECT_EQ(once.size(), lane.size()) << "a document came twice to one lane";
+    all.insert(once.begin(), once.end());
+  }
+  EXPECT_EQ(all.size(), worker_->stats().datagrams.value());
+  for (const TestLane& lane : lanes_) EXPECT_EQ(lane.account.dropped_total(), 0U);
+  ExpectLedger(kDocuments - worker_->stats().kernel_drops.value());
+  EXPECT_EQ(pool_->bytes_used(), 0U);
+}
+
+TEST_P(WorkerTest, LeavesItsTableAlsoWhenItHasEnded) {
+  StartWorker(GetParam(), {{"", {"a"}}});
+  worker_->Stop();
+  thread_.join();
+  worker_->Switch(MakeTable({{"", {"b"}}}, {"b"}, false));
+  EXPECT_TRUE(worker_->Switched());
+  lanes_[0].inbox.reset();
+  dead_.inbox.reset();
+  worker_.reset();
+}
+
 TEST_P(WorkerTest, SurvivesRandomDatagrams) {
   StartWorker(GetParam(), {{"annotation.a = 1 OR http.status = 200", {"a"}}, {"", {"b"}}},
               Validate::kStrict);
