@@ -82,6 +82,15 @@ Ledger::Lane LedgerOf(const Lane& lane) {
     }
   }
   l.held = a.held.value();
+  if (const SpoolAccount* const spool = lane.spool_account()) {
+    for (int r = 0; r < kSpoolDropReasonCount; ++r) {
+      if (const uint64_t n = spool->dropped[static_cast<size_t>(r)].value()) {
+        l.dropped[std::string(SpoolDropReasonName(static_cast<SpoolDropReason>(r)))] = n;
+      }
+    }
+    l.restored = spool->restored.value();
+    l.spooled = spool->held.value();
+  }
   return l;
 }
 
@@ -142,6 +151,9 @@ absl::Status Agent::Build(Config config) {
     };
     return options;
   };
+  if (!config.buffer.spool.path.empty()) {
+    ASSIGN_OR_RETURN(spool_, SpoolRoom::Open(config, log_));
+  }
   cold_room_ = std::make_unique<ColdRoom>(config, log_);
   const ExporterContext context{pool_.get(), log_, cold_room_->aws()};
   for (size_t i = 0; i < config.backends.size(); ++i) {
@@ -157,6 +169,11 @@ absl::Status Agent::Build(Config config) {
     if (std::holds_alternative<XrayBackendConfig>(backend.settings))
       options.quota = options.quota * 3 / 4;
     options.delivery = DeliveryOptions(backend, shares.lanes[i], i + 1);
+    if (spool_ != nullptr) {
+      options.delivery.spool = true;
+      options.spool = spool_->lane(backend.name);
+      options.pool = pool_.get();
+    }
     lanes_.push_back(std::make_unique<Lane>(std::move(options), *std::move(exporter)));
   }
   if (dead_letter_file_ != nullptr) {
@@ -206,9 +223,14 @@ Agent::~Agent() {
     if (lanes_started_) (void)lane->Join(Now() + std::chrono::seconds(1));
   }
   // Its telemetry looks at the lanes.
-  if (cold_room_ == nullptr || cold_room_->Stop(Now() + std::chrono::seconds(1))) return;
-  log_->Error("cold_room_hangs", "the thread that fetches credentials hangs and is left behind");
-  (void)cold_room_.release();
+  if (cold_room_ != nullptr && !cold_room_->Stop(Now() + std::chrono::seconds(1))) {
+    log_->Error("cold_room_hangs", "the thread that fetches credentials hangs and is left behind");
+    (void)cold_room_.release();
+  }
+  if (spool_ != nullptr && !spool_->Stop(Now() + std::chrono::seconds(1))) {
+    log_->Error("spool_hangs", "the disk of the spool hangs and is left behind");
+    (void)spool_.release();
+  }
 }
 
 absl::Status Agent::Start() {
@@ -223,6 +245,7 @@ absl::Status Agent::Start() {
     });
   }
   cold_room_->Run();
+  if (spool_ != nullptr) spool_->Run();
   for (const auto& lane : lanes_) RETURN_IF_ERROR(lane->Start());
   if (dead_letter_lane_ != nullptr) RETURN_IF_ERROR(dead_letter_lane_->Start());
   lanes_started_ = true;
@@ -261,6 +284,7 @@ bool Agent::Finish() {
   for (const auto& lane : lanes_) joined &= lane->Join(deadline);
   if (dead_letter_lane_ != nullptr) joined &= dead_letter_lane_->Join(deadline);
   cold_room_->FlushTelemetry(Now() + kLastTelemetry);
+  Audit(/*last=*/true);
   return joined;
 }
 
@@ -269,8 +293,22 @@ void Agent::Reopen() {
   if (dead_letter_file_ != nullptr) dead_letter_file_->Reopen();
 }
 
+std::optional<Spool::State> Agent::spool() const {
+  if (spool_ == nullptr) return std::nullopt;
+  return spool_->state();
+}
+
+void Agent::Audit(bool last) {
+  const Ledger ledger = this->ledger();
+  if (!audit_.Look(ledger, last)) return;
+  log_->Error("ledger_bug",
+              "BUG: the ledger does not balance although nothing moves; please report this line",
+              {LogField::Json("ledger", ledger.json())});
+}
+
 void Agent::Housekeep(Time now) {
   cold_room_->Housekeep(now);
+  if (!draining_) Audit(/*last=*/false);
   for (size_t w = 0; w < workers_.size(); ++w) {
     RejectSample sample;
     while (workers_[w]->TakeSample(&sample)) {
@@ -459,6 +497,9 @@ bool Agent::Ready(std::string* text) const {
     if (identity.error.ok()) continue;
     *text += fmt::format("degraded: credentials of {}: {}\n", identity.name,
                          std::string(identity.error.message()));
+  }
+  if (const std::optional<Spool::State> state = spool(); state.has_value() && !state->on) {
+    *text += fmt::format("degraded: spool: {}\n", state->text);
   }
   for (const auto& lane : lanes_) {
     const Lane::Health health = lane->health();

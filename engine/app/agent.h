@@ -20,6 +20,7 @@
 #include "engine/app/cold_room.h"
 #include "engine/app/ledger.h"
 #include "engine/app/memory_plan.h"
+#include "engine/app/spool_room.h"
 #include "engine/base/mutex.h"
 #include "engine/config/config.h"
 #include "engine/delivery/lane.h"
@@ -67,6 +68,10 @@ class Agent {
   [[nodiscard]] const std::string& address() const { return sockets_.address; }
   [[nodiscard]] const MemoryPlan& plan() const { return plan_; }
   [[nodiscard]] Ledger ledger() const;
+  // Times that the books did not balance at rest: bugs of ours.
+  [[nodiscard]] uint64_t ledger_bugs() const { return audit_.bugs(); }
+  // Nothing without a spool.
+  [[nodiscard]] std::optional<Spool::State> spool() const;
   [[nodiscard]] const std::vector<std::unique_ptr<Lane>>& lanes() const { return lanes_; }
   // Lines the dead-letter file could not take.
   [[nodiscard]] uint64_t dead_letters_failed() const;
@@ -88,6 +93,7 @@ class Agent {
   [[nodiscard]] TelemetryCounts CountsOf(size_t lane) const;
   void TellDeliveries(size_t lane, Time now);
 
+  void Audit(bool last);
   void TellDrops(const Lane& lane, std::array<uint64_t, kDropReasonCount>* told, Time now,
                  Time* last_drop);
 
@@ -113,6 +119,7 @@ class Agent {
   std::unique_ptr<BlockPool> pool_;
   std::unique_ptr<DeadLetterFile> dead_letter_file_;
   std::unique_ptr<ColdRoom> cold_room_;  // outlives the lanes, whose exporters use it
+  std::unique_ptr<SpoolRoom> spool_;     // null: none; outlives the lanes too
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::unique_ptr<Lane> dead_letter_lane_;
   std::vector<std::unique_ptr<Worker>> workers_;
@@ -120,6 +127,7 @@ class Agent {
   std::atomic<bool> draining_{false};
   bool lanes_started_ = false;
   std::atomic<bool> started_{false};
+  LedgerAudit audit_;
   std::vector<uint64_t> kernel_drops_told_;
   std::vector<Told> deliveries_told_;
   std::vector<std::array<uint64_t, kDropReasonCount>>

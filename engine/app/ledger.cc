@@ -14,6 +14,9 @@ uint64_t Sum(const std::map<std::string, uint64_t>& counts) {
   return sum;
 }
 
+// Counters wrap: one that was taken more from than it held would still add up.
+bool Possible(uint64_t count) { return count < UINT64_MAX / 2; }
+
 // Reasons and backend names are plain identifiers: nothing needs escaping.
 std::string JsonMap(const std::map<std::string, uint64_t>& counts) {
   std::string out = "{";
@@ -35,15 +38,23 @@ std::string Reasons(const std::map<std::string, uint64_t>& counts) {
 
 uint64_t Ledger::Lane::dropped_total() const { return Sum(dropped); }
 
+bool Ledger::Lane::balanced() const {
+  return entered + restored == delivered + dropped_total() + held + spooled && Possible(held) &&
+         Possible(spooled);
+}
+
 std::string Ledger::Lane::json() const {
-  return fmt::format("{{\"entered\":{},\"delivered\":{},\"dropped\":{},\"held\":{}}}", entered,
-                     delivered, JsonMap(dropped), held);
+  return fmt::format(
+      "{{\"entered\":{},\"restored\":{},\"delivered\":{},\"dropped\":{},\"held\":{},\"spooled\":{}}"
+      "}",
+      entered, restored, delivered, JsonMap(dropped), held, spooled);
 }
 
 std::string Ledger::Lane::text() const {
   std::string out =
       fmt::format("  backend {}\n    delivered  {:>12} of {}\n    dropped    {:>12}{}\n", name,
-                  delivered, entered, dropped_total(), Reasons(dropped));
+                  delivered, entered + restored, dropped_total(), Reasons(dropped));
+  if (spooled != 0) out += fmt::format("    spooled    {:>12}\n", spooled);
   if (held != 0) out += fmt::format("    held       {:>12}\n", held);
   return out;
 }
@@ -93,6 +104,38 @@ std::string Ledger::text() const {
                        dead_letters->entered);
   }
   return out;
+}
+
+std::string Ledger::summary() const {
+  uint64_t delivered = 0;
+  uint64_t spooled = 0;
+  std::map<std::string, uint64_t> lost = rejected;
+  if (kernel_drops != 0) lost["kernel"] = kernel_drops;
+  for (const Lane& l : lanes) {
+    delivered += l.delivered;
+    spooled += l.spooled;
+    for (const auto& [reason, n] : l.dropped) lost[reason] += n;
+  }
+  std::string reasons;
+  for (const auto& [reason, n] : lost) {
+    reasons += fmt::format("{}{} {}", reasons.empty() ? " (" : ", ", reason, n);
+  }
+  return fmt::format("delivered {}, spooled {}, lost {}{}", delivered, spooled, lost_total(),
+                     reasons.empty() ? "" : reasons + ")");
+}
+
+bool LedgerAudit::Look(const Ledger& ledger, bool last) {
+  if (ledger.balanced()) {
+    suspect_.reset();
+    return false;
+  }
+  const bool rests = last || (suspect_.has_value() && *suspect_ == ledger);
+  if (!suspect_.has_value() || *suspect_ != ledger) told_ = false;
+  suspect_ = ledger;
+  if (!rests || told_) return false;
+  told_ = true;
+  bugs_.fetch_add(1, std::memory_order_relaxed);
+  return true;
 }
 
 }  // namespace mobula

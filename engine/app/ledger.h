@@ -1,12 +1,16 @@
 // Where every document went, added up over workers and lanes.
 //
 //   datagrams = accepted + rejected{reason}        accepted = routed + filtered + open
-//   per lane: entered = delivered + dropped{reason} + held
+//   per lane: entered + restored = delivered + dropped{reason} + held + spooled
+//
+// `restored` are documents that the spool found at the start or took over from another instance, `spooled` those it
+// holds now. A document that waits on disk and is being sent counts as spooled until it is delivered.
 //
 // Room:    cold.
 // Threads: made by one thread from counters that others move: exact when nothing moves, and after the end.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -22,9 +26,12 @@ struct Ledger {
     uint64_t delivered = 0;
     std::map<std::string, uint64_t> dropped;  // by reason, without zeros
     uint64_t held = 0;
+    uint64_t restored = 0;
+    uint64_t spooled = 0;
 
+    friend bool operator==(const Lane&, const Lane&) = default;
     [[nodiscard]] uint64_t dropped_total() const;
-    [[nodiscard]] bool balanced() const { return entered == delivered + dropped_total() + held; }
+    [[nodiscard]] bool balanced() const;
     [[nodiscard]] std::string json() const;
     [[nodiscard]] std::string text() const;
   };
@@ -44,10 +51,27 @@ struct Ledger {
   [[nodiscard]] uint64_t rejected_total() const;
   // Everything that was received or sent to us and is lost: refused, dropped, or never read.
   [[nodiscard]] uint64_t lost_total() const;
+  friend bool operator==(const Ledger&, const Ledger&) = default;
   [[nodiscard]] bool balanced() const;
   [[nodiscard]] std::string json() const;
   // A table for people.
   [[nodiscard]] std::string text() const;
+  // "delivered 12, spooled 3, lost 2 (kernel 1, refused 1)"
+  [[nodiscard]] std::string summary() const;
+};
+
+// Looks for bugs of ours in successive ledgers: books that do not balance although nothing moves.
+class LedgerAudit {
+ public:
+  // `last`: nothing will move any more. True when a bug was found that was not seen before.
+  bool Look(const Ledger& ledger, bool last = false);
+  // Threads: any.
+  [[nodiscard]] uint64_t bugs() const { return bugs_.load(std::memory_order_relaxed); }
+
+ private:
+  std::optional<Ledger> suspect_;  // the last ledger, when it did not balance
+  bool told_ = false;              // of it
+  std::atomic<uint64_t> bugs_{0};
 };
 
 }  // namespace mobula

@@ -24,11 +24,12 @@ struct MemoryPlan {
   uint64_t parser = 0;
   uint64_t sampling =
       0;  // requests, answers and rules of the sampling port; without AWS it answers small texts
+  uint64_t spool = 0;  // frames on their way to disk and back, and compression
   uint64_t other = 0;
   std::optional<uint64_t> limit;  // of the cgroup
 
   [[nodiscard]] uint64_t total() const {
-    return program + buffer + slots + kernel_queue + tls + parser + sampling + other;
+    return program + buffer + slots + kernel_queue + tls + parser + sampling + spool + other;
   }
   // "10 program + 24 buffer + ... = 55 MiB of 64 MiB"
   [[nodiscard]] std::string text() const;

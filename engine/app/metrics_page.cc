@@ -146,6 +146,16 @@ void AddLanes(const Agent& agent, Families* out) {
       out->Add(n, {{"backend", lane->name()}, {"code", code}});
     }
   }
+  out->Gauge(
+      "mobula_backend_circuit_state",
+      "1 for the state of the backend's circuit breaker: closed lets calls through, open rests "
+      "after a failure, half_open asks with one call.");
+  for (const auto& lane : agent.lanes()) {
+    for (const Circuit circuit : {Circuit::kClosed, Circuit::kOpen, Circuit::kHalfOpen}) {
+      out->Add(lane->circuit() == circuit ? 1.0 : 0.0,
+               {{"backend", lane->name()}, {"state", std::string(CircuitName(circuit))}});
+    }
+  }
   out->Gauge("mobula_backend_degraded",
              "1 while the backend fails in a way that only somebody's help mends.");
   for (const auto& lane : agent.lanes()) {
@@ -161,6 +171,78 @@ void AddCalls(const Agent& agent, Families* out) {
     out->Add(static_cast<double>(lane->calls().microseconds.value()) / 1e6,
              {{"backend", lane->name()}});
   }
+}
+
+void AddSpool(const Agent& agent, Families* out) {
+  const std::optional<Spool::State> state = agent.spool();
+  if (!state.has_value()) return;
+  const auto per_lane = [&](MetricType type, const char* name, const char* help, auto value) {
+    out->Begin(name, help, type);
+    for (const auto& lane : agent.lanes()) {
+      if (const SpoolAccount* const account = lane->spool_account()) {
+        out->Add(value(*account), {{"backend", lane->name()}});
+      }
+    }
+  };
+  constexpr MetricType kCounter = MetricType::Counter;
+  constexpr MetricType kGauge = MetricType::Gauge;
+  using A = const SpoolAccount&;
+  per_lane(kCounter, "mobula_spool_documents_appended_total", "Documents written to disk.",
+           [](A a) { return a.appended.value(); });
+  per_lane(kCounter, "mobula_spool_documents_restored_total",
+           "Documents found on disk: at the start, or left by another instance.",
+           [](A a) { return a.restored.value(); });
+  per_lane(kCounter, "mobula_spool_documents_done_total",
+           "Documents from disk that were delivered, or finally refused.",
+           [](A a) { return a.done.value(); });
+  out->Counter("mobula_spool_documents_dropped_total",
+               "Documents on disk that were given up, by reason.");
+  for (const auto& lane : agent.lanes()) {
+    const SpoolAccount* const account = lane->spool_account();
+    if (account == nullptr) continue;
+    for (int r = 0; r < kSpoolDropReasonCount; ++r) {
+      out->Add(account->dropped[static_cast<size_t>(r)].value(),
+               {{"backend", lane->name()},
+                {"reason", std::string(SpoolDropReasonName(static_cast<SpoolDropReason>(r)))}});
+    }
+  }
+  per_lane(kGauge, "mobula_spool_documents_held", "Documents that wait on disk.",
+           [](A a) { return a.held.value(); });
+  per_lane(kGauge, "mobula_spool_lane_bytes", "What the backend's files take on disk.",
+           [](A a) { return a.bytes.value(); });
+  per_lane(kCounter, "mobula_spool_torn_total", "Half-written ends of files that were cut off.",
+           [](A a) { return a.torn.value(); });
+  per_lane(kCounter, "mobula_spool_damaged_total",
+           "Frames and stretches of files that could not be read.",
+           [](A a) { return a.damaged.value(); });
+  out->Gauge("mobula_spool_on", "1 while the spool takes documents.").Add(state->on ? 1.0 : 0.0);
+  out->Gauge("mobula_spool_bytes", "What the spool takes on disk.").Add(state->bytes);
+  out->Gauge("mobula_spool_files", "Files waiting to be sent.").Add(state->files);
+  out->Gauge("mobula_spool_set_aside_bytes", "Of damaged files and those of former backends.")
+      .Add(state->set_aside);
+}
+
+// What is lost, over all: received and not delivered, by reason.
+void AddLedger(const Agent& agent, Families* out) {
+  const Ledger ledger = agent.ledger();
+  std::map<std::string, uint64_t> lost = ledger.rejected;
+  lost["kernel"] = ledger.kernel_drops;
+  for (const Ledger::Lane& lane : ledger.lanes) {
+    for (const auto& [reason, n] : lane.dropped) lost[reason] += n;
+  }
+  out->Counter("mobula_ledger_lost_total",
+               "Datagrams and documents lost, by reason: rejected, dropped by the kernel, by a "
+               "backend's lane or by the spool.");
+  for (const auto& [reason, n] : lost) out->Add(n, {{"reason", reason}});
+  out->Counter(
+         "mobula_ledger_bugs_total",
+         "Times the books did not balance although nothing moved: a bug of Mobula. Must be 0.")
+      .Add(agent.ledger_bugs());
+  out->Gauge(
+         "mobula_ledger_balanced",
+         "1 when received = accepted + rejected, and each backend's books balance; may be 0 for a "
+         "moment while documents move.")
+      .Add(ledger.balanced() ? 1.0 : 0.0);
 }
 
 void AddCredentials(const Agent& agent, Families* out) {
@@ -221,11 +303,6 @@ void AddProcess(const Agent& agent, Families* out) {
       .Add(static_cast<uint64_t>(agent.pool().bytes_total()));
   out->Gauge("mobula_buffer_used_bytes", "How much of it is taken.")
       .Add(static_cast<uint64_t>(agent.pool().bytes_used()));
-  out->Gauge(
-         "mobula_ledger_balanced",
-         "1 when received = accepted + rejected, and each backend's books balance; may be 0 for a "
-         "moment while documents move.")
-      .Add(agent.ledger().balanced() ? 1.0 : 0.0);
   const ProcessUsage usage = ReadProcessUsage();
   out->Gauge("process_resident_memory_bytes", "Resident memory.").Add(usage.resident_bytes);
   out->Counter("process_cpu_seconds_total", "User and system CPU time.").Add(usage.cpu_seconds);
@@ -289,6 +366,8 @@ MetricsPage RenderMetrics(const Agent& agent, std::string_view accept) {
   AddReceiver(agent, &families);
   AddLanes(agent, &families);
   AddCalls(agent, &families);
+  AddSpool(agent, &families);
+  AddLedger(agent, &families);
   AddCredentials(agent, &families);
   AddSampling(agent, &families);
   AddDeadLetters(agent, &families);

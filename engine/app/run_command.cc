@@ -180,9 +180,8 @@ void Run::TellLedger() {
   if (!line_.has_value() || !config_.log.path.empty()) {
     const uint64_t lost = ledger.lost_total();
     log_->Write(ledger.balanced() && lost == 0 ? LogLevel::kInfo : LogLevel::kWarn, "ledger",
-                !ledger.balanced() ? "The ledger does not balance"
-                : lost == 0        ? "The ledger balances, nothing was lost"
-                                   : "The ledger balances; some documents were lost",
+                fmt::format("Ended: {}{}", ledger.summary(),
+                            ledger.balanced() ? "" : "; THE LEDGER DOES NOT BALANCE"),
                 {LogField::Json("ledger", ledger.json())});
   }
   if (line_.has_value()) std::fputs(ledger.text().c_str(), stderr);
@@ -285,6 +284,9 @@ absl::Status CheckConfig(const ConfigInput& input) {
   tell("sampling port", SamplingPort(config));
   tell("admin", config.admin.address);
   tell("memory", plan.text());
+  if (const SpoolConfig& spool = config.buffer.spool; !spool.path.empty()) {
+    tell("spool", fmt::format("{}, up to {} MiB", spool.path, spool.size >> 20));
+  }
   for (const BackendConfig& backend : config.backends) tell("backend", Summary(backend));
   for (const RouteConfig& route : config.routes) {
     std::string to;

@@ -37,6 +37,9 @@ std::string StatusLine::Text(const Ledger& ledger, double rate, uint64_t residen
     sum += n;
     reasons += fmt::format("{}{} {}", reasons.empty() ? "" : ", ", reason, Grouped(n));
   }
+  uint64_t spooled = 0;
+  for (const Ledger::Lane& lane : ledger.lanes) spooled += lane.spooled;
+  if (spooled != 0) out += fmt::format("  spooled {}", Grouped(spooled));
   out += fmt::format("  held {}  memory {} MiB  dropped {}", Grouped(held),
                      (resident_bytes + (1 << 19)) >> 20, Grouped(sum));
   if (sum != 0) out += fmt::format(" ({})", reasons);

@@ -136,9 +136,8 @@ class Mobula:
         self.config = {"receivers": {"udp": {"address": f"127.0.0.1:{self.port}", **udp}}, "backends": backends,
                        "admin": {"address": f"127.0.0.1:{self.admin}"}, "log": {"format": "json", "level": "debug"}, **sections}
         self.config_path = os.path.join(self.folder, "mobula.yaml")
-        with open(self.config_path, "w", encoding="utf-8") as f:
-            json.dump(self.config, f)
-        self.log_path = os.path.join(self.folder, "stderr.txt")
+        self.write_config()
+        self.log_path, self.starts = None, 0
         self.process, self.sent = None, 0
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.connect(("127.0.0.1", self.port))
@@ -156,8 +155,15 @@ class Mobula:
         if kind:
             print(self.log[-6000:])
 
+    def write_config(self):
+        with open(self.config_path, "w", encoding="utf-8") as f:
+            json.dump(self.config, f)
+
     # life ---------------------------------------------------------------------------------------------------
     def start(self):
+        """Starts it, with a log of this start's own."""
+        self.starts += 1
+        self.log_path = os.path.join(self.folder, f"stderr-{self.starts}.txt")
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen([BINARY, "run", "-c", self.config_path], cwd=self.folder, stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log, env=self.environment)
@@ -245,7 +251,7 @@ class Mobula:
 
         def at_rest():
             ledger = self.ledger()
-            names = lanes or ledger["lanes"]
+            names = ledger["lanes"] if lanes is None else lanes
             at_rest.last = ledger
             # A datagram is counted when it is received, and a moment later again for what became of it.
             done = ledger["ingest"]["datagrams"] >= want and ledger["balanced"]
@@ -261,7 +267,8 @@ def check_balance(ledger):
     assert ledger["balanced"] is True, ledger
     assert ingest["datagrams"] == ingest["accepted"] + sum(ingest["rejected"].values()), ingest
     for name, lane in ledger["lanes"].items():
-        assert lane["entered"] == lane["delivered"] + sum(lane["dropped"].values()) + lane["held"], (name, lane)
+        gone = lane["delivered"] + sum(lane["dropped"].values())
+        assert lane["entered"] + lane["restored"] == gone + lane["held"] + lane["spooled"], (name, lane)
 
 
 def resident_kib(pid):

@@ -1,0 +1,111 @@
+// Tested by tests/unit/engine/app/agent_test.cc and tests/e2e/spool_test.py.
+#include "engine/app/spool_room.h"
+
+#include <fmt/format.h>
+#include <pthread.h>
+
+#include <vector>
+
+#include "engine/base/status_macros.h"
+
+namespace mobula {
+namespace {
+
+constexpr Duration kEvery = std::chrono::seconds(1);
+
+SystemTime Wall() { return std::chrono::system_clock::now(); }
+
+SpoolTarget TargetOf(const BackendConfig& backend) {
+  return {backend.name, SpoolIdentityText(backend)};
+}
+
+Spool::Fsync FsyncOf(FsyncPolicy policy) {
+  switch (policy) {
+    case FsyncPolicy::kNever:
+      return Spool::Fsync::kNever;
+    case FsyncPolicy::kInterval:
+      return Spool::Fsync::kInterval;
+    case FsyncPolicy::kBatch:
+      return Spool::Fsync::kBatch;
+  }
+  return Spool::Fsync::kInterval;
+}
+
+}  // namespace
+
+// Never change what is written here for a backend of today: what lies on disks would be set aside.
+std::string SpoolIdentityText(const BackendConfig& backend) {
+  if (const auto* xray = std::get_if<XrayBackendConfig>(&backend.settings)) {
+    return fmt::format("xray|{}|{}|{}|{}", xray->endpoint, xray->region, xray->profile,
+                       xray->role.role_arn);
+  }
+  if (const auto* file = std::get_if<FileBackendConfig>(&backend.settings)) {
+    return fmt::format("file|{}", file->path);
+  }
+  return std::string(backend.type());
+}
+
+absl::StatusOr<std::unique_ptr<SpoolRoom>> SpoolRoom::Open(const Config& config, Log* log) {
+  const SpoolConfig& given = config.buffer.spool;
+  Spool::Options options;
+  options.path = given.path;
+  options.bytes_max = given.size;
+  options.file_bytes_max = given.file_size;
+  options.age_max = given.age;
+  options.fsync = FsyncOf(given.fsync);
+  options.fsync_interval = given.fsync_interval;
+  std::vector<SpoolTarget> targets;
+  for (const BackendConfig& backend : config.backends) targets.push_back(TargetOf(backend));
+  ASSIGN_OR_RETURN(std::unique_ptr<Spool> spool,
+                   Spool::Open(options, targets, PosixSpoolDisk(), log, Wall()));
+  return std::unique_ptr<SpoolRoom>(new SpoolRoom(std::move(spool)));
+}
+
+SpoolRoom::SpoolRoom(std::unique_ptr<Spool> spool)
+    : spool_(std::move(spool)), state_(spool_->state()) {}
+
+SpoolRoom::~SpoolRoom() { (void)Stop(kTimeNever); }
+
+SpoolLane* SpoolRoom::Attach(const BackendConfig& backend) {
+  return spool_->Attach(TargetOf(backend));
+}
+
+void SpoolRoom::Run() {
+  thread_ = std::thread([this] {
+    pthread_setname_np(pthread_self(), "spool");
+    Housekeep();
+    ended_.set_value();
+  });
+}
+
+void SpoolRoom::Housekeep() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (!wake_.wait_for(lock, kEvery, [this] { return stop_; })) {
+    lock.unlock();
+    spool_->Housekeep(Wall());
+    Spool::State seen = spool_->state();
+    lock.lock();
+    state_ = std::move(seen);
+  }
+}
+
+bool SpoolRoom::Stop(Time deadline) {
+  if (!thread_.joinable()) return true;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stop_ = true;
+  }
+  wake_.notify_one();
+  if (deadline != kTimeNever && has_ended_.wait_until(deadline) != std::future_status::ready) {
+    return false;
+  }
+  thread_.join();
+  return true;
+}
+
+Spool::State SpoolRoom::state() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return state_;
+}
+
+}  // namespace mobula

@@ -1,0 +1,61 @@
+// The agent's spool: opened from the configuration, looked after by a thread of its own, since a disk may hang.
+//
+// Room:      cold.
+// Lifecycle: Open, Run, Stop after the lanes' threads have ended, destroyed.
+// Threads:   the app's control thread; state() by any.
+// Errors:    Open fails on settings only. A disk that fails is the spool's state, told in the log.
+#pragma once
+
+#include <condition_variable>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <thread>
+
+#include "absl/status/statusor.h"
+#include "engine/base/time.h"
+#include "engine/config/config.h"
+#include "engine/spool/spool.h"
+
+namespace mobula {
+
+// What makes a backend the same far side as before: documents accepted for it go nowhere else.
+std::string SpoolIdentityText(const BackendConfig& backend);
+
+class SpoolRoom {
+ public:
+  // REQUIRES: config.buffer.spool.path is set.
+  static absl::StatusOr<std::unique_ptr<SpoolRoom>> Open(const Config& config, Log* log);
+  ~SpoolRoom();
+  SpoolRoom(const SpoolRoom&) = delete;
+  SpoolRoom& operator=(const SpoolRoom&) = delete;
+
+  [[nodiscard]] SpoolLane* lane(std::string_view backend) { return spool_->lane(backend); }
+  // Backends come and go with a reload; see Spool.
+  [[nodiscard]] SpoolLane* Attach(const BackendConfig& backend);
+  void Detach(SpoolLane* lane) { spool_->Detach(lane); }
+
+  void Run();
+  // Ends the thread. False when the disk holds it beyond `deadline`: this object must be left behind then.
+  bool Stop(Time deadline);
+
+  // As of the last second: never waits for the disk.
+  [[nodiscard]] Spool::State state() const;
+
+ private:
+  explicit SpoolRoom(std::unique_ptr<Spool> spool);
+  void Housekeep();
+
+  const std::unique_ptr<Spool> spool_;
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;
+  bool stop_ = false;  // these under the mutex
+  Spool::State state_;
+  std::promise<void> ended_;
+  const std::future<void> has_ended_ = ended_.get_future();
+  std::thread thread_;
+};
+
+}  // namespace mobula
