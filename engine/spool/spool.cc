@@ -265,8 +265,7 @@ void Spool::Take(const SpoolDirEntry& entry, SystemTime now) {
   const absl::StatusOr<size_t> n =
       handle.ok() ? (*handle)->Read(0, bytes, sizeof(bytes)) : handle.status();
   if (!n.ok()) return PutAside(entry, Fate::kDamaged, Text(n.status()));
-  // A crash between making a file and writing its header leaves this.
-  if (*n < sizeof(bytes) || std::all_of(bytes, bytes + *n, [](char c) { return c == '\0'; })) {
+  if (IsUnwrittenHeader({bytes, *n})) {
     if (home_->dir()->Remove(entry.name).ok()) return;
     return PutAside(entry, Fate::kDamaged, "no header");
   }

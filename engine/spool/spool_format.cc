@@ -109,6 +109,11 @@ std::string EncodeFileHeader(const SpoolFileHeader& header) {
   return std::string(BytesOf(bytes));
 }
 
+bool IsUnwrittenHeader(std::string_view bytes) noexcept {
+  return bytes.size() < kSpoolFileHeaderBytes ||
+         bytes.find_first_not_of('\0') == std::string_view::npos;
+}
+
 absl::StatusOr<SpoolFileHeader> DecodeFileHeader(std::string_view text) {
   FileBytes bytes{};
   if (text.size() < sizeof(bytes) || !text.starts_with(kFileMagic)) {

@@ -40,6 +40,8 @@ struct SpoolFileHeader {
 uint64_t SpoolIdentity(std::string_view backend, std::string_view identity) noexcept;
 
 std::string EncodeFileHeader(const SpoolFileHeader& header);
+// What a crash between making a file and writing its header leaves: nothing, a part, or zeros.
+bool IsUnwrittenHeader(std::string_view bytes) noexcept;
 // DataLoss: no header of ours; Unimplemented: of another version.
 absl::StatusOr<SpoolFileHeader> DecodeFileHeader(std::string_view bytes);
 

@@ -1,6 +1,7 @@
 // Spool files: any bytes end in documents, in files set aside or in nothing; never in a crash, a loop or a frame
 // beyond its limits. The first byte says whether checksums are made right first, so that what lies behind them is
 // reached, and whether the file is that of another backend.
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -79,9 +80,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   FakeSpoolDisk disk;
   disk.Put("/s/instance-0000000000000001/1-prod.spool", bytes);
   const auto found = *mobula::ListSpool("/s", mobula::SpoolCheck::kContents, &disk);
-  EXPECT(found.size() == 1);
-  EXPECT(found[0].remaining <= found[0].documents);
-  EXPECT(found[0].damaged_frames <= found[0].frames);
+  EXPECT(found.size() <= 1);
+  for (const mobula::SpoolFileInfo& info : found) {
+    EXPECT(info.remaining <= info.documents);
+    EXPECT(info.damage.size() <= info.damaged_frames + info.gaps);
+    uint64_t end = mobula::kSpoolFileHeaderBytes;
+    for (const mobula::SpoolDamage& damage : info.damage) {
+      EXPECT(damage.offset >= end && damage.bytes > 0);
+      end = damage.offset + damage.bytes;
+    }
+    EXPECT(end + info.torn_bytes <= std::max(bytes.size(), mobula::kSpoolFileHeaderBytes));
+  }
 
   std::string lines;
   const auto log = mobula::Log::ForTesting(&lines);
