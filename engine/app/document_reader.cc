@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -82,13 +83,16 @@ absl::StatusOr<std::unique_ptr<DocumentReader>> DocumentReader::Open(
 
 DocumentReader::Kind DocumentReader::KindByName(std::string_view path) {
   if (path == "-") return Kind::kLines;
-  constexpr std::array<std::pair<std::string_view, Kind>, 6> kNames = {
+  constexpr std::array<std::pair<std::string_view, Kind>, 9> kNames = {
       {{".bin", Kind::kDatagram},
        {".packet", Kind::kDatagram},
        {".json", Kind::kDocument},
        {".jsonl", Kind::kLines},
        {".ndjson", Kind::kLines},
-       {".mobula", Kind::kFramed}}};
+       {".mobula", Kind::kFramed},
+       {".spool", Kind::kSpool},
+       {".spool.foreign", Kind::kSpool},
+       {".spool.damaged", Kind::kSpool}}};
   const std::string_view name = WithoutSuffixes(path);
   for (const auto& [ending, kind] : kNames) {
     if (name.ends_with(ending)) return kind;
@@ -121,20 +125,35 @@ absl::Status DocumentReader::OpenNext() {
   buffer_.clear();
   begin_ = 0;
   ended_ = false;
+  scan_.reset();
+  frame_.reset();
+  left_ = 0;
   ASSIGN_OR_RETURN(stream_, InputStream::Open(file, stop_));
   kind_ = KindByName(file);
   RETURN_IF_ERROR(Fill(1).status());
   // A framed file begins with a letter no document begins with.
   if (there().starts_with(kFramedHeader[0])) RETURN_IF_ERROR(Fill(kFramedHeader.size()).status());
-  if (there().starts_with(kFramedHeader)) {
+  if (there().starts_with(kSpoolFileMagic[0]))
+    RETURN_IF_ERROR(Fill(kSpoolFileMagic.size()).status());
+  if (there().starts_with(kSpoolFileMagic)) kind_ = Kind::kSpool;
+  if (kind_ == Kind::kSpool) {
+    absl::StatusOr<std::unique_ptr<SpoolScan>> scan = SpoolScan::Open(file, PosixSpoolDisk());
+    // Nothing was written to it.
+    if (absl::IsNotFound(scan.status())) return absl::OkStatus();
+    if (!scan.ok()) {
+      return absl::Status(scan.status().code(),
+                          fmt::format("{}: {}", file, std::string(scan.status().message())));
+    }
+    scan_ = *std::move(scan);
+  } else if (there().starts_with(kFramedHeader)) {
     kind_ = Kind::kFramed;
     begin_ = kFramedHeader.size();
   } else if (kind_ == Kind::kFramed && !there().empty()) {
     return absl::DataLossError(fmt::format("{}: does not begin like a framed file", file));
   } else if (kind_ == Kind::kUnknown) {
     return absl::InvalidArgumentError(
-        fmt::format("{}: expected a name ending in .bin, .packet, .json, .jsonl, .ndjson or "
-                    ".mobula, with or without "
+        fmt::format("{}: expected a name ending in .bin, .packet, .json, .jsonl, .ndjson, "
+                    ".mobula or .spool, with or without "
                     ".gz or .zst",
                     file));
   }
@@ -147,6 +166,8 @@ absl::StatusOr<std::optional<InputDocument>> DocumentReader::NextInFile() {
       return Line();
     case Kind::kFramed:
       return Record();
+    case Kind::kSpool:
+      return Spooled();
     default:
       return Whole();
   }
@@ -195,6 +216,25 @@ absl::StatusOr<std::optional<InputDocument>> DocumentReader::Record() {
   const std::string_view document = there().substr(kFramedPrefixBytes, *size);
   begin_ += kFramedPrefixBytes + *size;
   return InputDocument{document, false};
+}
+
+absl::StatusOr<std::optional<InputDocument>> DocumentReader::Spooled() {
+  if (scan_ == nullptr) return std::nullopt;
+  while (left_ == 0) {
+    if (stop_ && stop_()) return absl::CancelledError("stopped");
+    ASSIGN_OR_RETURN(frame_, scan_->Next());
+    if (!frame_.has_value()) {
+      const SpoolFileInfo& info = scan_->info();
+      if (info.sound()) return std::nullopt;
+      const uint64_t places = info.damaged_frames + info.gaps;
+      return absl::DataLossError(fmt::format("{}: damaged in {} place{}, the rest was read", name(),
+                                             places, places == 1 ? "" : "s"));
+    }
+    left_ = frame_->remaining;
+  }
+  const auto i = static_cast<size_t>(std::countr_zero(left_));
+  left_ &= left_ - 1;
+  return InputDocument{frame_->documents[i].bytes, false};
 }
 
 absl::StatusOr<bool> DocumentReader::Fill(size_t size) {

@@ -6,13 +6,16 @@
 //   .json            one document; blanks around it are not part of it
 //   .jsonl .ndjson   a document a line; empty lines are none; so is standard input
 //   .mobula          framed records; any file that begins like one is read as one, whatever its name
+//   .spool           what is still to be sent of a spool file, also .spool.foreign and .spool.damaged; the same
 // Of a folder, the files with these names are read, by name, not those in folders below.
 //
 // Room:      cold.
 // Ownership: a document's bytes live until the next call.
 // Errors:    what the system says, InvalidArgument for a file of no known kind, DataLoss for a damaged one,
-//            always with its name, after the documents before. The reader is at its end then.
-// Limits:    one document of at most 1 MiB in memory, and what InputStream takes; the names in a folder.
+//            always with its name, after the documents before (of a spool file, after all that can be read). The
+//            reader is at its end then.
+// Limits:    one document of at most 1 MiB in memory, or a frame of a spool, and what InputStream takes; the names in a
+//            folder.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +27,7 @@
 
 #include "absl/status/statusor.h"
 #include "backends/file/input_stream.h"
+#include "engine/spool/inspect.h"
 
 namespace mobula {
 
@@ -46,7 +50,7 @@ class DocumentReader {
   absl::StatusOr<std::optional<InputDocument>> Next();
 
  private:
-  enum class Kind : uint8_t { kUnknown, kDatagram, kDocument, kLines, kFramed };
+  enum class Kind : uint8_t { kUnknown, kDatagram, kDocument, kLines, kFramed, kSpool };
 
   DocumentReader(std::vector<std::string> files, InputStream::StopCheck stop)
       : files_(std::move(files)), stop_(std::move(stop)) {}
@@ -58,6 +62,7 @@ class DocumentReader {
   absl::StatusOr<std::optional<InputDocument>> Whole();
   absl::StatusOr<std::optional<InputDocument>> Line();
   absl::StatusOr<std::optional<InputDocument>> Record();
+  absl::StatusOr<std::optional<InputDocument>> Spooled();
   // Reads until `size` bytes are there or the file ends. False when it ended.
   absl::StatusOr<bool> Fill(size_t size);
   absl::StatusOr<bool> ReadMore();
@@ -72,6 +77,10 @@ class DocumentReader {
   std::string buffer_;
   size_t begin_ = 0;    // of what was not handed out yet
   bool ended_ = false;  // the file holds nothing beyond the buffer
+  // Of a spool file, which is not read as a stream.
+  std::unique_ptr<SpoolScan> scan_;
+  std::optional<SpooledFrame> frame_;
+  DocumentSet left_ = 0;  // of the frame
 };
 
 }  // namespace mobula

@@ -635,7 +635,7 @@ std::string LiveJson(const std::vector<LiveRow>& rows) {
   return text + "]}\n";
 }
 
-int LiveCheck(const Config& config, LiveCheckOutput output) {
+int LiveCheck(const Config& config, OutputForm form) {
   std::atomic<size_t> done{0};
   std::promise<std::vector<LiveRow>> promise;
   std::future<std::vector<LiveRow>> answer = promise.get_future();
@@ -644,11 +644,7 @@ int LiveCheck(const Config& config, LiveCheckOutput output) {
   WaitShowingProgress(&answer, done, LiveRowCount(config));
   thread.join();
   const std::vector<LiveRow> rows = answer.get();
-  const bool terminal = isatty(STDOUT_FILENO) == 1;
-  const bool table =
-      output == LiveCheckOutput::kTable || (output == LiveCheckOutput::kAuto && terminal);
-  const std::string text =
-      table ? LiveTable(rows, terminal && std::getenv("NO_COLOR") == nullptr) : LiveJson(rows);
+  const std::string text = IsJson(form) ? LiveJson(rows) : LiveTable(rows, HasColour());
   std::fputs(text.c_str(), stdout);
   return LivePassed(rows) ? 0 : 1;
 }

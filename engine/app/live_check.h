@@ -10,20 +10,15 @@
 #include <string>
 #include <vector>
 
+#include "engine/app/output_form.h"
 #include "engine/aws/credentials.h"
 #include "engine/config/config.h"
 
 namespace mobula {
 
-enum class LiveCheckOutput : uint8_t {
-  kAuto,  // a table on a terminal, else JSON
-  kJson,
-  kTable,
-};
-
 // Prints what was tried, what came of it and how to mend it, to stdout; progress to stderr when that is a
 // terminal. 0: everything passed. 1: something failed.
-int LiveCheck(const Config& config, LiveCheckOutput output);
+int LiveCheck(const Config& config, OutputForm form);
 
 // --- the parts, for tests -------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <iterator>
 
 namespace mobula {
 namespace {
@@ -15,14 +16,6 @@ namespace {
 constexpr size_t kBarColumns = 20;
 constexpr Duration kRedraw = std::chrono::milliseconds(100);
 constexpr std::string_view kEraseLine = "\r\x1b[K";
-
-// "6 s", "2 min 5 s", "1 h 10 min".
-std::string Span(double seconds) {
-  const auto s = static_cast<uint64_t>(std::ceil(std::clamp(seconds, 0.0, 1e9)));
-  if (s < 60) return fmt::format("{} s", s);
-  if (s < 3600) return fmt::format("{} min {} s", s / 60, s % 60);
-  return fmt::format("{} h {} min", s / 3600, s % 3600 / 60);
-}
 
 // A terminal that takes nothing is not worth an error.
 void WriteAll(int fd, std::string_view text) {
@@ -39,6 +32,23 @@ std::string Grouped(uint64_t n) {
   std::string digits = std::to_string(n);
   for (size_t i = digits.size(); i > 3; i -= 3) digits.insert(i - 3, ",");
   return digits;
+}
+
+std::string SpanText(double seconds) {
+  const auto s = static_cast<uint64_t>(std::ceil(std::clamp(seconds, 0.0, 1e9)));
+  if (s < 60) return fmt::format("{} s", s);
+  if (s < 3600) return fmt::format("{} min {} s", s / 60, s % 60);
+  return fmt::format("{} h {} min", s / 3600, s % 3600 / 60);
+}
+
+std::string BytesText(uint64_t bytes) {
+  if (bytes < 1024) return fmt::format("{} B", bytes);
+  constexpr std::string_view kUnits[] = {"KiB", "MiB", "GiB", "TiB"};
+  auto size = static_cast<double>(bytes);
+  size_t unit = 0;
+  // What would be shown as 1024.0 is one of the next unit.
+  for (size /= 1024; size >= 1023.95 && unit + 1 < std::size(kUnits); size /= 1024) ++unit;
+  return fmt::format("{:.1f} {}", size, kUnits[unit]);
 }
 
 ProgressBar::ProgressBar(int fd, bool steps) : fd_(fd), steps_(steps), enabled_(isatty(fd) == 1) {}
@@ -74,7 +84,7 @@ std::string ProgressBar::Text(const Values& values, size_t width) {
     text = fmt::format("[{:<{}}] {:>3}%  {} of {}{}", std::string(filled, '#'), kBarColumns,
                        static_cast<int>(share * 100), Grouped(done), Grouped(values.total), speed);
     if (rate > 0) {
-      text += fmt::format("  {} left", Span(static_cast<double>(values.total - done) / rate));
+      text += fmt::format("  {} left", SpanText(static_cast<double>(values.total - done) / rate));
     }
   }
   if (text.size() > width) text.resize(width);

@@ -15,6 +15,10 @@ namespace mobula {
 
 // 1234567 as "1,234,567".
 std::string Grouped(uint64_t n);
+// "6 s", "2 min 5 s", "1 h 10 min"; rounded up.
+std::string SpanText(double seconds);
+// "123 B", "1.5 KiB", "2.0 GiB".
+std::string BytesText(uint64_t bytes);
 
 class ProgressBar {
  public:

@@ -12,17 +12,15 @@
 #include <cerrno>
 #include <chrono>
 #include <cmath>
-#include <csignal>
 #include <cstdio>
 #include <cstring>
-#include <ctime>
 #include <memory>
 #include <optional>
 #include <random>
 #include <utility>
 
-#include "engine/app/document_reader.h"
 #include "engine/app/fresh_document.h"
+#include "engine/app/signals.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/unique_fd.h"
 
@@ -47,7 +45,7 @@ double SecondsSinceEpoch() {
 
 // --- what is played ----------------------------------------------------------------------------------------
 
-class Playlist {
+class Playlist final : public DatagramSource {
  public:
   // Cancelled where `wait` says to stop.
   static absl::StatusOr<std::unique_ptr<Playlist>> Open(const SendOptions& options,
@@ -68,13 +66,12 @@ class Playlist {
     return list;
   }
 
-  // Datagrams of all passes; 0 when unknown.
-  [[nodiscard]] uint64_t total() const {
+  // Datagrams of all passes.
+  [[nodiscard]] uint64_t total() const override {
     return in_memory_ ? documents_.size() * options_.repeat : 0;
   }
 
-  // Replaces *datagram by the next one; false at the end, Cancelled where `wait` says to stop.
-  absl::StatusOr<bool> Next(std::string* datagram) {
+  absl::StatusOr<bool> Next(std::string* datagram) override {
     while (true) {
       if (in_memory_ && at_ < documents_.size()) {
         const std::string& document = documents_[at_++];
@@ -84,7 +81,7 @@ class Playlist {
       if (!in_memory_) {
         ASSIGN_OR_RETURN(const std::optional<InputDocument> document, reader_->Next());
         if (document.has_value()) {
-          *datagram = Datagram(*document);
+          MakeDatagram(*document, datagram);
           return true;
         }
       }
@@ -96,11 +93,6 @@ class Playlist {
  private:
   Playlist(const SendOptions& options, const SendWait& wait)
       : options_(options), stop_([&wait] { return wait(Clock::now()); }) {}
-
-  static std::string Datagram(const InputDocument& document) {
-    std::string datagram(document.has_header ? std::string_view() : kHeader);
-    return datagram.append(document.bytes);
-  }
 
   // Reads everything, unless it is too much.
   absl::Status Load() {
@@ -115,7 +107,7 @@ class Playlist {
         documents_ = {};
         return absl::OkStatus();
       }
-      documents_.push_back(Datagram(*document));
+      MakeDatagram(*document, &documents_.emplace_back());
     }
     in_memory_ = true;
     if (options_.fresh) {
@@ -301,28 +293,18 @@ absl::Status CheckBounds(std::string_view option, uint64_t value, uint64_t min, 
       fmt::format("{}: expected a number from {} to {}", option, min, max));
 }
 
-}  // namespace
-
-absl::StatusOr<SendResult> RunSend(const SendOptions& options, ProgressBar* progress,
-                                   const SendWait& wait) {
-  RETURN_IF_ERROR(CheckBounds("--rate", options.rate, 0, kRateMax));
-  RETURN_IF_ERROR(CheckBounds("--repeat", options.repeat, 1, kRepeatMax));
-  ASSIGN_OR_RETURN(const UniqueFd fd, Connect(options.to));
+absl::StatusOr<SendResult> Play(int fd, uint64_t rate, DatagramSource* source,
+                                ProgressBar* progress, const SendWait& wait) {
   SendResult result;
-  const absl::StatusOr<std::unique_ptr<Playlist>> opened = Playlist::Open(options, wait);
-  result.stopped = absl::IsCancelled(opened.status());
-  if (result.stopped) return result;
-  RETURN_IF_ERROR(opened.status());
-  Playlist* const list = opened->get();
-  Burst burst(fd.get(), &result);
+  Burst burst(fd, &result);
   const Time begin = Clock::now();
-  const Pace pace(options.rate, begin);
+  const Pace pace(rate, begin);
   absl::Status input;
   bool more = true;
   while (more && !result.stopped) {
     const uint64_t due = pace.Due(Clock::now());
     while (more && !burst.full() && result.offered < due) {
-      const absl::StatusOr<bool> next = list->Next(burst.Add());
+      const absl::StatusOr<bool> next = source->Next(burst.Add());
       if (!next.ok()) input = next.status();
       more = next.ok() && *next;
       if (more) {
@@ -334,7 +316,7 @@ absl::StatusOr<SendResult> RunSend(const SendOptions& options, ProgressBar* prog
     // What was read before somebody stopped the reading still leaves.
     result.stopped = burst.Send(wait) || absl::IsCancelled(input);
     const Time now = Clock::now();
-    progress->Update(result.offered, list->total(), now);
+    progress->Update(result.offered, source->total(), now);
     // At full speed, or behind the pace, this only looks for a signal.
     if (more && !result.stopped) {
       result.stopped = wait(result.offered < pace.Due(now) ? now : pace.At(result.offered, now));
@@ -343,11 +325,40 @@ absl::StatusOr<SendResult> RunSend(const SendOptions& options, ProgressBar* prog
   if (!result.stopped) RETURN_IF_ERROR(input);
   int last = 0;
   socklen_t size = sizeof last;
-  if (getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &last, &size) == 0 && last != 0) {
+  if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &last, &size) == 0 && last != 0) {
     ++result.errors[ErrorName(last)];
   }
   result.seconds = Seconds(Clock::now() - begin);
   return result;
+}
+
+}  // namespace
+
+void MakeDatagram(const InputDocument& document, std::string* datagram) {
+  datagram->assign(document.has_header ? std::string_view() : kHeader).append(document.bytes);
+}
+
+absl::StatusOr<SendResult> RunSend(const std::string& to, uint64_t rate, DatagramSource* source,
+                                   ProgressBar* progress, const SendWait& wait) {
+  RETURN_IF_ERROR(CheckBounds("--rate", rate, 0, kRateMax));
+  ASSIGN_OR_RETURN(const UniqueFd fd, Connect(to));
+  return Play(fd.get(), rate, source, progress, wait);
+}
+
+absl::StatusOr<SendResult> RunSend(const SendOptions& options, ProgressBar* progress,
+                                   const SendWait& wait) {
+  RETURN_IF_ERROR(CheckBounds("--rate", options.rate, 0, kRateMax));
+  RETURN_IF_ERROR(CheckBounds("--repeat", options.repeat, 1, kRepeatMax));
+  // Before what may take long to read.
+  ASSIGN_OR_RETURN(const UniqueFd fd, Connect(options.to));
+  const absl::StatusOr<std::unique_ptr<Playlist>> list = Playlist::Open(options, wait);
+  if (absl::IsCancelled(list.status())) {
+    SendResult result;
+    result.stopped = true;
+    return result;
+  }
+  RETURN_IF_ERROR(list.status());
+  return Play(fd.get(), options.rate, list->get(), progress, wait);
 }
 
 std::string SendResultJson(const SendResult& result) {
@@ -360,14 +371,14 @@ std::string SendResultJson(const SendResult& result) {
       result.offered, result.sent, result.bytes, result.seconds, errors);
 }
 
-std::string SendResultText(const SendResult& result, const SendOptions& options) {
+std::string SendResultText(const SendResult& result, const std::string& to) {
   std::string text =
       fmt::format("sent {} of {} datagrams ({} bytes) to {} in {:.2f} s", Grouped(result.sent),
-                  Grouped(result.offered), Grouped(result.bytes), options.to, result.seconds);
+                  Grouped(result.offered), Grouped(result.bytes), to, result.seconds);
   if (result.stopped) text += ", then stopped";
   for (const auto& [name, count] : result.errors) {
     if (name == "ECONNREFUSED") {
-      text += fmt::format("\nnobody listens on {} (refused {} times)", options.to, Grouped(count));
+      text += fmt::format("\nnobody listens on {} (refused {} times)", to, Grouped(count));
     } else {
       text += fmt::format("\n{}: {} times", name, Grouped(count));
     }
@@ -375,19 +386,11 @@ std::string SendResultText(const SendResult& result, const SendOptions& options)
   return text;
 }
 
-int SendCommand(const SendOptions& options, SendOutput output) {
-  // Blocked and waited for: the wait between datagrams is also where a signal is seen.
-  sigset_t stop;
-  sigemptyset(&stop);
-  sigaddset(&stop, SIGINT);
-  sigaddset(&stop, SIGTERM);
-  pthread_sigmask(SIG_BLOCK, &stop, nullptr);
+int SendCommand(const SendOptions& options, OutputForm form) {
+  const Signals signals;
+  // The wait between datagrams is also where a signal is seen.
   const SendWait wait = [&](Time until) {
-    const auto left =
-        std::max(Duration::zero(), std::chrono::duration_cast<Duration>(until - Clock::now()));
-    const timespec span{static_cast<time_t>(left.count() / 1'000'000'000),
-                        static_cast<long>(left.count() % 1'000'000'000)};
-    return sigtimedwait(&stop, nullptr, &span) > 0;
+    return signals.Next(std::max(Duration::zero(), until - Clock::now())) != 0;
   };
   absl::StatusOr<SendResult> result = absl::UnknownError("");
   {
@@ -398,8 +401,8 @@ int SendCommand(const SendOptions& options, SendOutput output) {
     std::fprintf(stderr, "mobula send: %s\n", std::string(result.status().message()).c_str());
     return absl::IsOutOfRange(result.status()) ? 2 : 1;
   }
-  const bool json = output == SendOutput::kJson || isatty(STDOUT_FILENO) != 1;
-  const std::string text = json ? SendResultJson(*result) : SendResultText(*result, options);
+  const std::string text =
+      IsJson(form) ? SendResultJson(*result) : SendResultText(*result, options.to);
   std::printf("%s\n", text.c_str());
   return result->errors.empty() && result->sent == result->offered && !result->stopped ? 0 : 1;
 }

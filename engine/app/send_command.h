@@ -14,6 +14,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/app/document_reader.h"
+#include "engine/app/output_form.h"
 #include "engine/app/progress_bar.h"
 #include "engine/base/time.h"
 
@@ -41,21 +43,32 @@ struct SendResult {
 // Sleeps until `until`, or not at all when that has passed; true: stop.
 using SendWait = std::function<bool(Time until)>;
 
+// What is sent, datagram by datagram.
+class DatagramSource {
+ public:
+  virtual ~DatagramSource() = default;
+  // How many there are; 0: unknown.
+  [[nodiscard]] virtual uint64_t total() const = 0;
+  // Replaces *datagram by the next one; false at the end. Cancelled ends the sending like a signal.
+  virtual absl::StatusOr<bool> Next(std::string* datagram) = 0;
+};
+
+// Replaces *datagram by the document, behind a header unless it has one.
+void MakeDatagram(const InputDocument& document, std::string* datagram);
+
+// `to` and `rate` as in SendOptions.
+absl::StatusOr<SendResult> RunSend(const std::string& to, uint64_t rate, DatagramSource* source,
+                                   ProgressBar* progress, const SendWait& wait);
 absl::StatusOr<SendResult> RunSend(const SendOptions& options, ProgressBar* progress,
                                    const SendWait& wait);
 
 // {"offered":N,"sent":N,"bytes":N,"seconds":S,"errors":{"ENOBUFS":N}}
 std::string SendResultJson(const SendResult& result);
 // For people, with what to do about errors.
-std::string SendResultText(const SendResult& result, const SendOptions& options);
+std::string SendResultText(const SendResult& result, const std::string& to);
 
-enum class SendOutput : uint8_t {
-  kAuto,  // text on a terminal, else JSON
-  kJson,
-};
-
-// The whole command: progress on stderr, the result on stdout, SIGINT and SIGTERM end it early. Answers the
+// The whole command: progress on stderr, the result on stdout, SIGINT, SIGTERM and SIGHUP end it early. Answers the
 // exit status: 0 when every datagram was sent and none refused, 2 for OutOfRange, else 1.
-int SendCommand(const SendOptions& options, SendOutput output);
+int SendCommand(const SendOptions& options, OutputForm form);
 
 }  // namespace mobula

@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -19,6 +21,7 @@
 #include "engine/app/replay_command.h"
 #include "engine/app/run_command.h"
 #include "engine/app/send_command.h"
+#include "engine/app/spool_command.h"
 #include "engine/app/version.h"
 #include "engine/config/did_you_mean.h"
 #include "engine/config/option_flags.h"
@@ -38,10 +41,10 @@ int Finish(const absl::Status& status) {
   return 1;
 }
 
-int CheckLive(const ConfigInput& input, mobula::LiveCheckOutput output) {
+int CheckLive(const ConfigInput& input, mobula::OutputForm form) {
   const absl::StatusOr<mobula::Config> config = mobula::LoadConfig(input);
   if (!config.ok()) return Finish(config.status());
-  return mobula::LiveCheck(*config, output);
+  return mobula::LiveCheck(*config, form);
 }
 
 void AddConfigOptions(CLI::App* command, ConfigInput* input) {
@@ -60,7 +63,7 @@ void AddConfigOptions(CLI::App* command, ConfigInput* input) {
 bool ReadsConfig(const std::vector<std::string>& words) {
   if (words.empty()) return false;
   const std::string& command = words.front();
-  return command == "run" || command == "check" || command == "replay" ||
+  return command == "run" || command == "check" || command == "replay" || command == "spool" ||
          (command == "config" && words.size() > 1 && words[1] == "print");
 }
 
@@ -113,6 +116,93 @@ void FillStandardDescriptors() {
   if (fd > 2) close(fd);
 }
 
+// `given` answers what the command line says of the configuration.
+CLI::App* AddSpoolCommands(CLI::App* app, ConfigInput* input,
+                           const std::function<ConfigInput()>& given, int* status) {
+  struct Said {
+    std::string path;
+    mobula::SpoolReplayOptions replay;
+    mobula::OutputForm form = mobula::OutputForm::kAuto;
+  };
+  const auto said = std::make_shared<Said>();
+  const auto add = [&](CLI::App* group, const char* name, const char* help) {
+    CLI::App* const command = group->add_subcommand(name, help);
+    command
+        ->add_option("-c,--config", input->path,
+                     "Configuration file that says where the spool is; - reads standard input")
+        ->type_name("FILE");
+    CLI::Option* const json = command->add_flag_callback(
+        "--json", [said] { said->form = mobula::OutputForm::kJson; },
+        "The result as JSON, which it is anyway when it is piped");
+    command
+        ->add_flag_callback(
+            "--table", [said] { said->form = mobula::OutputForm::kTable; },
+            "The result as text for people, also when it is piped")
+        ->excludes(json);
+    return command;
+  };
+  // Runs `command` at the path that was said, or the configuration's.
+  const auto at = [said, given, status](const std::function<int(const std::string&)>& command) {
+    const auto path = mobula::SpoolPath(said->path, given());
+    *status = path.ok() ? command(*path) : Finish(path.status());
+  };
+  constexpr const char* kPath =
+      "The spool's directory, one instance's, or a file; without it: buffer.spool.path";
+
+  CLI::App* const spool = app->add_subcommand("spool", "Look after documents that wait on disk");
+  spool->require_subcommand(1);
+  CLI::App* const ls = add(spool, "ls", "What waits, by backend, instance and state");
+  ls->add_option("path", said->path, kPath)->type_name("PATH");
+  ls->footer(
+      "ready: an agent sends it. foreign: set aside, since its backend is not configured or is "
+      "another now. damaged: set aside, since parts of it cannot be read.");
+  ls->callback([said, at] {
+    at([&](const std::string& path) { return mobula::SpoolListCommand(path, said->form); });
+  });
+
+  CLI::App* const verify =
+      add(spool, "verify", "Read everything and say what is damaged, and where");
+  verify->add_option("path", said->path, kPath)->type_name("PATH");
+  verify->footer("Exit status: 0 nothing is damaged, 1 something is or cannot be read.");
+  verify->callback([said, at] {
+    at([&](const std::string& path) { return mobula::SpoolVerifyCommand(path, said->form); });
+  });
+
+  CLI::App* const replay =
+      add(spool, "replay", "Send the documents that are left as datagrams to an agent");
+  replay->add_option("paths", said->replay.paths, kPath)->type_name("PATH");
+  replay->add_option("--to", said->replay.to, "Where to")
+      ->type_name("HOST:PORT|unix:PATH")
+      ->required();
+  replay->add_option("--rate", said->replay.rate, "Datagrams per second; 0: as fast as possible")
+      ->type_name("N")
+      ->check(CLI::Range(0.0, 1e9))
+      ->capture_default_str();
+  replay->add_option("--backend", said->replay.backend, "Only what was spooled for this one")
+      ->type_name("NAME");
+  CLI::Option* const set_aside = replay->add_flag("--set-aside", said->replay.set_aside,
+                                                  "Only files set aside as foreign or damaged");
+  replay
+      ->add_flag("--in-use", said->replay.in_use,
+                 "Also what a running agent is about to send itself: it arrives twice")
+      ->excludes(set_aside);
+  replay->footer(
+      "The files stay as they are. Datagrams have no receipt: to deliver through a backend, with a "
+      "ledger, use: mobula replay -c FILE --backend NAME SPOOLFILE...");
+  replay->callback([said, at, status] {
+    const auto run = [&](std::vector<std::string> paths) {
+      said->replay.paths = std::move(paths);
+      return mobula::SpoolReplayCommand(said->replay, said->form);
+    };
+    if (said->replay.paths.empty()) {
+      at([&](const std::string& path) { return run({path}); });
+    } else {
+      *status = run(said->replay.paths);
+    }
+  });
+  return spool;
+}
+
 int Mobula(std::vector<std::string> words) {
   CLI::App app(
       "Mobula takes AWS X-Ray trace segments over UDP and delivers them: to X-Ray, to files, with "
@@ -144,18 +234,18 @@ int Mobula(std::vector<std::string> words) {
       "check", "Read a configuration and say what it means, or what is wrong with it");
   AddConfigOptions(check, &input);
   bool live = false;
-  mobula::LiveCheckOutput live_output = mobula::LiveCheckOutput::kAuto;
+  mobula::OutputForm live_output = mobula::OutputForm::kAuto;
   CLI::Option* const live_flag = check->add_flag(
       "--live", live, "Also try region, credentials, roles, endpoints and permissions");
   CLI::Option* const live_json =
       check
           ->add_flag_callback(
-              "--json", [&] { live_output = mobula::LiveCheckOutput::kJson; },
+              "--json", [&] { live_output = mobula::OutputForm::kJson; },
               "The result of --live as JSON, which it is anyway when it is piped")
           ->needs(live_flag);
   check
       ->add_flag_callback(
-          "--table", [&] { live_output = mobula::LiveCheckOutput::kTable; },
+          "--table", [&] { live_output = mobula::OutputForm::kTable; },
           "The result of --live as a table, also when it is piped")
       ->needs(live_flag)
       ->excludes(live_json);
@@ -167,9 +257,9 @@ int Mobula(std::vector<std::string> words) {
   bool send_json = false;
   CLI::App* const send =
       app.add_subcommand("send", "Play documents or captured datagrams to an address over UDP");
-  send->add_option(
-          "inputs", send_options.inputs,
-          "Files, folders, or - : .bin .packet (datagrams), .json, .jsonl, .mobula; also .gz, .zst")
+  send->add_option("inputs", send_options.inputs,
+                   "Files, folders, or - : .bin .packet (datagrams), .json, .jsonl, .mobula, "
+                   ".spool; also .gz, .zst")
       ->type_name("FILE")
       ->required();
   send->add_option("--to", send_options.to, "Where to")
@@ -187,7 +277,7 @@ int Mobula(std::vector<std::string> words) {
   send->add_flag("--json", send_json, "The result as JSON, also on a terminal");
   send->callback([&] {
     status = mobula::SendCommand(send_options,
-                                 send_json ? mobula::SendOutput::kJson : mobula::SendOutput::kAuto);
+                                 send_json ? mobula::OutputForm::kJson : mobula::OutputForm::kAuto);
   });
 
   mobula::ReplayOptions replay_options;
@@ -221,6 +311,8 @@ int Mobula(std::vector<std::string> words) {
   migrate->add_option("file", daemon_file, "The daemon's cfg.yaml")->type_name("FILE")->required();
   migrate->callback([&] { status = Finish(mobula::MigrateCommand(daemon_file)); });
 
+  CLI::App* const spool = AddSpoolCommands(&app, &input, given, &status);
+
   mobula::HealthOptions health_options;
   CLI::App* const health = app.add_subcommand(
       "health", "Ask a running agent how it is; a probe for images without a shell");
@@ -235,7 +327,11 @@ int Mobula(std::vector<std::string> words) {
   version->callback([] { std::printf("mobula %s\n", std::string(mobula::kVersion).c_str()); });
 
   if (!words.empty() && !KnowsCommand(app, words[0])) return 2;
-  if (words.size() > 1 && words[0] == "config" && !KnowsCommand(*config, words[1])) return 2;
+  for (const CLI::App* group : {config, spool}) {
+    if (words.size() > 1 && words[0] == group->get_name() && !KnowsCommand(*group, words[1])) {
+      return 2;
+    }
+  }
   try {
     // CLI11 takes them from the back.
     std::reverse(words.begin(), words.end());

@@ -21,7 +21,6 @@ static_assert(std::endian::native == std::endian::little, "the structs below are
 
 constexpr int kLevel = 1;
 constexpr uint16_t kVersion = 1;
-constexpr std::string_view kFileMagic = "MOBSPOOL";
 constexpr std::string_view kFrameMagic = "MbFr";
 constexpr size_t kTableEntryBytes = 5;  // size, kind
 
@@ -98,7 +97,7 @@ uint64_t SpoolIdentity(std::string_view backend, std::string_view identity) noex
 std::string EncodeFileHeader(const SpoolFileHeader& header) {
   CHECK(header.backend.size() <= kSpoolBackendNameMax);
   FileBytes bytes{};
-  std::memcpy(bytes.magic, kFileMagic.data(), kFileMagic.size());
+  std::memcpy(bytes.magic, kSpoolFileMagic.data(), kSpoolFileMagic.size());
   bytes.version = kVersion;
   bytes.name_size = static_cast<uint16_t>(header.backend.size());
   bytes.id = header.id;
@@ -116,7 +115,7 @@ bool IsUnwrittenHeader(std::string_view bytes) noexcept {
 
 absl::StatusOr<SpoolFileHeader> DecodeFileHeader(std::string_view text) {
   FileBytes bytes{};
-  if (text.size() < sizeof(bytes) || !text.starts_with(kFileMagic)) {
+  if (text.size() < sizeof(bytes) || !text.starts_with(kSpoolFileMagic)) {
     return absl::DataLossError("not a spool file");
   }
   std::memcpy(&bytes, text.data(), sizeof(bytes));

@@ -21,6 +21,7 @@ struct ZSTD_DCtx_s;
 
 namespace mobula {
 
+inline constexpr std::string_view kSpoolFileMagic = "MOBSPOOL";
 inline constexpr size_t kSpoolFileHeaderBytes = 128;
 inline constexpr size_t kSpoolFrameHeaderBytes = 48;
 inline constexpr size_t kSpoolBackendNameMax = 63;

@@ -8,6 +8,7 @@
 #include "backends/file/record_format.h"
 #include "engine/base/unique_fd.h"
 #include "tests/unit/backends/file/file_test_support.h"
+#include "tests/unit/engine/spool/spool_fixture.h"
 
 namespace mobula {
 namespace {
@@ -167,6 +168,49 @@ TEST_F(DocumentReaderTest, StandardInputIsLines) {
   const Outcome outcome = Read({"-"});
   if (before.valid()) dup2(before.get(), STDIN_FILENO);
   EXPECT_EQ(outcome.documents, (Texts{"1", "2"}));
+}
+
+class SpooledDocumentsTest : public SpoolFixture {
+ protected:
+  // A spool file with three frames of two documents, of which the first frame's first is done.
+  std::string SpoolFileBytes() {
+    {
+      const auto spool = OpenSpool();
+      for (const char* name : {"a", "b", "c"}) {
+        EXPECT_TRUE(Append(spool->lane("prod"), {name, std::string(name) + "2"}).ok());
+      }
+      spool->lane("prod")->Done(spool->lane("prod")->Next(now_)->token, 1);
+    }
+    return *disk_.Bytes(Files(".spool")[0]);
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(SpooledDocumentsTest, WhatIsLeftIsRead) {
+  const std::string bytes = SpoolFileBytes();
+  for (const char* name : {"x.spool", "x.spool.foreign", "x.spool.damaged", "renamed", "x.json"}) {
+    WriteFile(folder_ / name, bytes);
+    const Outcome outcome = Read({folder_ / name});
+    EXPECT_TRUE(outcome.status.ok()) << outcome.status;
+    EXPECT_EQ(outcome.documents, (Texts{"a2", "b", "b2", "c", "c2"})) << name;
+    EXPECT_FALSE(outcome.has_header[0]);
+  }
+}
+
+TEST_F(SpooledDocumentsTest, DamageIsToldBehindWhatCanBeRead) {
+  std::string bytes = SpoolFileBytes();
+  const size_t frame = (bytes.size() - kSpoolFileHeaderBytes) / 3;
+  bytes[kSpoolFileHeaderBytes + frame] ^= 1;
+  WriteFile(folder_ / "x.spool", bytes);
+  const Outcome outcome = Read({folder_ / "x.spool"});
+  EXPECT_EQ(outcome.documents, (Texts{"a2", "c", "c2"}));
+  EXPECT_TRUE(absl::IsDataLoss(outcome.status)) << outcome.status;
+  WriteFile(folder_ / "y.spool", "{\"a\":1}\n" + std::string(200, 'x'));
+  EXPECT_TRUE(absl::IsDataLoss(Read({folder_ / "y.spool"}).status));
+  WriteFile(folder_ / "z.spool", "");
+  const Outcome empty = Read({folder_ / "z.spool"});
+  EXPECT_TRUE(empty.status.ok() && empty.documents.empty()) << empty.status;
 }
 
 }  // namespace

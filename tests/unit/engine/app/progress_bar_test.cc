@@ -55,6 +55,18 @@ TEST(ProgressBarTest, GroupsDigitsByThree) {
   EXPECT_EQ(Grouped(18446744073709551615U), "18,446,744,073,709,551,615");
 }
 
+TEST(ProgressBarTest, BytesAndSpansHaveUnits) {
+  EXPECT_EQ(BytesText(0), "0 B");
+  EXPECT_EQ(BytesText(1023), "1023 B");
+  EXPECT_EQ(BytesText(1536), "1.5 KiB");
+  EXPECT_EQ(BytesText((1U << 20) - 1), "1.0 MiB");
+  EXPECT_EQ(BytesText(uint64_t{3} << 30), "3.0 GiB");
+  EXPECT_EQ(BytesText(uint64_t{5000} << 40), "5000.0 TiB");
+  EXPECT_EQ(SpanText(-1), "0 s");
+  EXPECT_EQ(SpanText(59.5), "1 min 0 s");
+  EXPECT_EQ(SpanText(100'000), "27 h 46 min");
+}
+
 TEST(ProgressBarTest, DrawsOnATerminalTenTimesASecondAndErasesTheLine) {
   const UniqueFd master(posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK));
   ASSERT_TRUE(master.valid());

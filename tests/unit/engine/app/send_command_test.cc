@@ -130,7 +130,7 @@ TEST_F(SendCommandTest, NobodyListeningIsCountedAndSaid) {
   const SendResult result = Send();
   EXPECT_EQ(result.offered, 30U);
   EXPECT_GE(result.errors.at("ECONNREFUSED"), 1U);
-  EXPECT_NE(SendResultText(result, options_).find("nobody listens on " + options_.to),
+  EXPECT_NE(SendResultText(result, options_.to).find("nobody listens on " + options_.to),
             std::string::npos);
 }
 
@@ -152,7 +152,7 @@ TEST_F(SendCommandTest, StopsWhenTold) {
   const SendResult result = Send();
   EXPECT_TRUE(result.stopped);
   EXPECT_LT(result.offered, 3'000'000U);
-  EXPECT_NE(SendResultText(result, options_).find("stopped"), std::string::npos);
+  EXPECT_NE(SendResultText(result, options_.to).find("stopped"), std::string::npos);
 }
 
 TEST_F(SendCommandTest, StopsWhileAPipeSaysNothing) {
@@ -236,7 +236,7 @@ TEST_F(SendCommandTest, RefusesNumbersThatAreNone) {
               absl::OutOfRangeError("--repeat: expected a number from 1 to 1000000000000"));
   }
   ::testing::internal::CaptureStderr();
-  EXPECT_EQ(SendCommand(options_, SendOutput::kJson), 2);
+  EXPECT_EQ(SendCommand(options_, OutputForm::kJson), 2);
   EXPECT_NE(::testing::internal::GetCapturedStderr().find("--repeat"), std::string::npos);
   EXPECT_TRUE(listener_.Take().empty());
 }
@@ -254,7 +254,7 @@ TEST_F(SendCommandTest, ResultsAsJsonAndText) {
             "{\"offered\":1200,\"sent\":1199,\"bytes\":5000,\"seconds\":1.500000,"
             "\"errors\":{\"EMSGSIZE\":1,\"ENOBUFS\":3}}");
   options_.to = "[::1]:2000";
-  EXPECT_EQ(SendResultText(result, options_),
+  EXPECT_EQ(SendResultText(result, options_.to),
             "sent 1,199 of 1,200 datagrams (5,000 bytes) to [::1]:2000 in 1.50 s\nEMSGSIZE: 1 "
             "times\nENOBUFS: 3 times");
 }
