@@ -177,6 +177,7 @@ class Mobula:
         assert status == 0, f"exit status {status}: {self.log[-2000:]}"
         ledger = self.final_ledger()
         check_balance(ledger)
+        assert not self.events("ledger_bug"), self.events("ledger_bug")
         return ledger
 
     @property
