@@ -60,6 +60,8 @@ struct ProxyConfig {
 struct TlsConfig {
   std::string ca;  // PEM file; empty: the system's
   bool verify = true;
+
+  friend bool operator==(const TlsConfig&, const TlsConfig&) = default;
 };
 
 struct XrayBackendConfig {
@@ -77,6 +79,8 @@ struct XrayBackendConfig {
   TlsConfig tls;
   int concurrency = 0;                          // calls in flight at most; 0 = adaptive up to 64
   Duration timeout = std::chrono::seconds(10);  // per call
+
+  friend bool operator==(const XrayBackendConfig&, const XrayBackendConfig&) = default;
 };
 
 enum class FileFormat : uint8_t { kJsonLines, kFramed };
@@ -90,9 +94,13 @@ struct FileBackendConfig {
   int rotate_keep = 5;       // files kept beside the open one
   FsyncPolicy fsync = FsyncPolicy::kNever;
   Duration fsync_interval = std::chrono::seconds(1);
+
+  friend bool operator==(const FileBackendConfig&, const FileBackendConfig&) = default;
 };
 
-struct NullBackendConfig {};
+struct NullBackendConfig {
+  friend bool operator==(const NullBackendConfig&, const NullBackendConfig&) = default;
+};
 
 struct BackendConfig {
   std::string name;
@@ -110,6 +118,8 @@ struct BackendConfig {
 struct RouteConfig {
   std::string when;  // a filter expression, already parsed once without error; empty: always
   std::vector<std::string> to;  // names of backends; empty: drop, counted as filtered
+
+  friend bool operator==(const RouteConfig&, const RouteConfig&) = default;
 };
 
 // --- the rest ------------------------------------------------------------------------------------------
@@ -140,6 +150,8 @@ struct BatchConfig {
 struct DeadLetterConfig {
   std::string path;  // JSON lines; empty: refused documents are only counted and told in the log
   uint64_t size = 64ULL << 20;  // bytes; the file is rotated once (`.1`) and then overwritten
+
+  friend bool operator==(const DeadLetterConfig&, const DeadLetterConfig&) = default;
 };
 
 struct AdminConfig {

@@ -40,6 +40,8 @@ struct TextForm {
 
 absl::Status Unexpected() { return absl::InvalidArgumentError(""); }
 
+const std::string& AsItIs(const std::string& text) { return text; }
+
 bool StartsWith(std::string_view text, std::string_view start) {
   return text.substr(0, start.size()) == start;
 }
@@ -81,15 +83,25 @@ Option Row(std::string_view path, std::string_view backend_type, OptionKind kind
   return row;
 }
 
+// How the value that `get` finds is written and handed on.
+template <class Get, class Show>
+Option Readable(Option row, Get get, Show show) {
+  row.show = [get, show](const OptionTarget& target) { return std::string(show(get(target))); };
+  row.copy = [get](const OptionTarget& from, const OptionTarget& to) { get(to) = get(from); };
+  return row;
+}
+
 // A value counted in units: numbers, sizes and durations differ in how it is read and shown.
 template <class T, class Get, class Read, class Show>
 Option Counted(Option row, Get get, const Words<T>& words, Range range, Read read, Show show) {
   for (const auto& word : words) row.words.push_back(word.first);
   row.min = range.min;
   row.max = range.max;
-  const T value = DefaultOf(row.backend_type, get);
-  const std::string word = WordOf(words, value);
-  row.default_text = word.empty() ? show(value) : word;
+  const auto text_of = [words, show](T value) {
+    const std::string word = WordOf(words, value);
+    return word.empty() ? show(value) : word;
+  };
+  row.default_text = text_of(DefaultOf(row.backend_type, get));
   row.set = [get, words, range, read](const OptionTarget& target, const std::string& text) {
     if (const T* found = FindWord(words, text)) {
       get(target) = *found;
@@ -102,7 +114,7 @@ Option Counted(Option row, Get get, const Words<T>& words, Range range, Read rea
     get(target) = static_cast<T>(*parsed);
     return absl::OkStatus();
   };
-  return row;
+  return Readable(std::move(row), get, text_of);
 }
 
 template <class Get>
@@ -135,7 +147,7 @@ Option Span(std::string_view path, std::string_view type, Get get, Range range,
     get(target) = *parsed;
     return absl::OkStatus();
   };
-  return row;
+  return Readable(std::move(row), get, FormatDuration);
 }
 
 template <class T, class Get>
@@ -143,14 +155,15 @@ Option Choice(std::string_view path, std::string_view type, Get get, const Words
               std::string_view help) {
   Option row = Row(path, type, OptionKind::kChoice, help);
   for (const auto& word : words) row.words.push_back(word.first);
-  row.default_text = WordOf<T>(words, DefaultOf(type, get));
+  const auto text_of = [words](const T& value) { return WordOf<T>(words, value); };
+  row.default_text = text_of(DefaultOf(type, get));
   row.set = [get, words](const OptionTarget& target, const std::string& text) {
     const T* found = FindWord(words, text);
     if (found == nullptr) return Unexpected();
     get(target) = *found;
     return absl::OkStatus();
   };
-  return row;
+  return Readable(std::move(row), get, text_of);
 }
 
 template <class Get>
@@ -165,7 +178,7 @@ Option Text(std::string_view path, std::string_view type, Get get, std::string_v
     get(target) = text;
     return absl::OkStatus();
   };
-  return row;
+  return Readable(std::move(row), get, AsItIs);
 }
 
 template <class Get>
@@ -177,7 +190,7 @@ Option Checked(Option row, Get get, bool (*check)(std::string_view)) {
     get(target) = text;
     return absl::OkStatus();
   };
-  return row;
+  return Readable(std::move(row), get, AsItIs);
 }
 
 template <class Get>
@@ -211,6 +224,11 @@ Option Region(std::string_view path, std::string_view type, Get get, std::string
 
 Option Required(Option row) {
   row.required = true;
+  return row;
+}
+
+Option Live(Option row) {
+  row.live = true;
   return row;
 }
 
@@ -260,7 +278,9 @@ Option UnixPath() {
     target.config->unix_socket.path = path;
     return absl::OkStatus();
   };
-  return row;
+  return Readable(
+      std::move(row), [](const OptionTarget& t) -> auto& { return t.config->unix_socket.path; },
+      AsItIs);
 }
 
 // Who may send to the socket. The leading 0 is needed: a YAML 1.1 tool writes 0660 as 432.
@@ -269,14 +289,17 @@ Option UnixMode() {
       Row("receivers.unix.mode", "", OptionKind::kForm, "of the socket's file: who may send");
   row.form = "an octal mode such as \"0660\"";
   row.pattern = "^0[0-7]{3}$";
-  row.default_text = fmt::format("0{:o}", Config().unix_socket.mode);
+  const auto text_of = [](int mode) { return fmt::format("0{:o}", mode); };
+  row.default_text = text_of(Config().unix_socket.mode);
   row.set = [](const OptionTarget& target, const std::string& text) {
     const auto mode = ParseMode(text);
     if (!mode) return Unexpected();
     target.config->unix_socket.mode = *mode;
     return absl::OkStatus();
   };
-  return row;
+  return Readable(
+      std::move(row), [](const OptionTarget& t) -> auto& { return t.config->unix_socket.mode; },
+      text_of);
 }
 
 Option ProxyBackend() {
@@ -289,7 +312,7 @@ Option ProxyBackend() {
     target.config->proxy.backend = text;
     return absl::OkStatus();
   };
-  return row;
+  return Live(std::move(row));
 }
 
 constexpr Range kFsyncInterval = {10 * kMillisecond, 60 * kMinute};
@@ -319,6 +342,15 @@ Option Fsync(std::string_view path, std::string_view type, Get get, std::string_
     file.fsync = FsyncPolicy::kInterval;
     file.fsync_interval = *interval;
     return absl::OkStatus();
+  };
+  row.show = [get, words](const OptionTarget& target) {
+    const auto& file = get(target);
+    return file.fsync == FsyncPolicy::kInterval ? FormatDuration(file.fsync_interval)
+                                                : WordOf(words, file.fsync);
+  };
+  row.copy = [get](const OptionTarget& from, const OptionTarget& to) {
+    get(to).fsync = get(from).fsync;
+    get(to).fsync_interval = get(from).fsync_interval;
   };
   return row;
 }
@@ -526,19 +558,19 @@ std::vector<Option> MakeOptions() {
       When(),
       To(),
 
-      Text("dead_letter.path", "", IN_CONFIG(dead_letter.path),
-              "JSON lines of the documents that were refused for good; without it they are only counted"),
-      Size("dead_letter.size", "", IN_CONFIG(dead_letter.size), {}, {64 * kKiB, kTiB},
-              "size at which that file becomes `.1`, replacing the one before"),
+      Live(Text("dead_letter.path", "", IN_CONFIG(dead_letter.path),
+              "JSON lines of the documents that were refused for good; without it they are only counted")),
+      Live(Size("dead_letter.size", "", IN_CONFIG(dead_letter.size), {}, {64 * kKiB, kTiB},
+              "size at which that file becomes `.1`, replacing the one before")),
 
       Address("admin.address", IN_CONFIG(admin.address), {"off"}, "HTTP address of health, metrics and ledger; `off`: none"),
 
       Choice<bool>("aws.metadata", "", IN_CONFIG(aws.metadata), kOnOff,
               "ask EC2 and ECS metadata for region, host name and instance; an instance role's credentials do not depend on it"),
 
-      Choice<LogLevel>("log.level", "", IN_CONFIG(log.level),
+      Live(Choice<LogLevel>("log.level", "", IN_CONFIG(log.level),
               {{"debug", LogLevel::kDebug}, {"info", LogLevel::kInfo}, {"warn", LogLevel::kWarn}, {"error", LogLevel::kError}},
-              "the least important lines written"),
+              "the least important lines written")),
       Choice<std::optional<LogFormat>>("log.format", "", IN_CONFIG(log.format),
               {{"auto", std::nullopt}, {"text", LogFormat::kText}, {"json", LogFormat::kJson}, {"daemon", LogFormat::kDaemon}},
               "`auto`: text on a terminal, else JSON; `daemon`: the X-Ray daemon's lines"),
@@ -547,8 +579,8 @@ std::vector<Option> MakeOptions() {
               "size at which the log file becomes `.1`"),
       Number("log.rotate.keep", "", IN_CONFIG(log.rotate_keep), {}, {1, 10'000}, "older log files kept"),
 
-      Span("shutdown.grace", "", IN_CONFIG(shutdown.grace), {0, 10 * kMinute},
-              "time for delivering what is held after SIGTERM; the rest is counted as dropped"),
+      Live(Span("shutdown.grace", "", IN_CONFIG(shutdown.grace), {0, 10 * kMinute},
+              "time for delivering what is held after SIGTERM; the rest is counted as dropped")),
   };
   // clang-format on
   std::move(rest.begin(), rest.end(), std::back_inserter(options));

@@ -54,12 +54,17 @@ struct Option {
   bool required = false;
   bool decides = false;         // which neighbours there may be, and so is read before them
   bool secret = false;          // holds a password, which no message and no print may show
+  bool live = false;            // of no backend and no route, and yet taken up by a running agent
   std::string_view needs;       // the neighbour without which it means nothing
   std::string_view named_type;  // of kBackendName: the type that the backend must have
   std::string_view help;
   // Sets the value `text` stands for. A message, if there is one, says what is wrong; without one
   // the text is simply not what Expectation says.
   std::function<absl::Status(const OptionTarget&, const std::string& text)> set;
+  // Of options that belong to no backend and no route: the present value as people write it, empty when there is
+  // none; and the present value of another configuration.
+  std::function<std::string(const OptionTarget&)> show;
+  std::function<void(const OptionTarget& from, const OptionTarget& to)> copy;
 };
 
 // A list, or a map whose keys the user chooses.

@@ -1,0 +1,37 @@
+// Tested by tests/unit/engine/config/reload_test.cc.
+#include "engine/config/reload.h"
+
+#include <string_view>
+#include <utility>
+
+#include "engine/config/options.h"
+
+namespace mobula {
+namespace {
+
+// Of a backend, or of a route.
+bool IsOfOneOfMany(const Option& option) {
+  return option.path.find_first_of("*[") != std::string::npos;
+}
+
+std::string Told(std::string text) { return text.empty() ? "none" : text; }
+
+}  // namespace
+
+std::vector<OptionChange> KeepForRestart(const Config& running, Config* next) {
+  Config before = running;
+  const OptionTarget from{&before};
+  const OptionTarget to{next};
+  std::vector<OptionChange> changes;
+  for (const Option& option : Options()) {
+    if (option.live || IsOfOneOfMany(option)) continue;
+    std::string old_text = option.show(from);
+    std::string new_text = option.show(to);
+    if (old_text == new_text) continue;
+    option.copy(from, to);
+    changes.push_back({option.path, Told(std::move(old_text)), Told(std::move(new_text))});
+  }
+  return changes;
+}
+
+}  // namespace mobula

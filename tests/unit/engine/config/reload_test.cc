@@ -1,0 +1,107 @@
+#include "engine/config/reload.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+#include <string>
+
+#include "engine/config/loader.h"
+#include "engine/config/options.h"
+
+namespace mobula {
+namespace {
+
+Config Parse(const std::string& text) {
+  ConfigInput input;
+  input.environment = [](std::string_view) { return std::nullopt; };
+  absl::StatusOr<Config> config = ParseConfig(text, "test.yaml", input);
+  EXPECT_TRUE(config.ok()) << config.status();
+  return config.ok() ? *std::move(config) : Config();
+}
+
+constexpr char kPlain[] = "backends: { out: { type: xray } }\n";
+
+// Another value of every option that there is once.
+constexpr char kAllChanged[] = R"(
+receivers:
+  udp: { address: "0.0.0.0:3000", engine: recvmmsg, workers: 2, receive_buffer: 1MiB, sockets: 3, validate: strict }
+  unix: { path: /tmp/other.sock, mode: "0600" }
+  proxy: { address: off, backend: two, paths: all, rules_age: 5s }
+buffer:
+  memory: 32MiB
+  fit: shrink
+  spool: { path: /var/spool/other, size: 2MiB, age: 1h, file_size: 1MiB, fsync: 3s }
+batch: { documents: 7, age: 250ms }
+dead_letter: { path: /tmp/dead.jsonl, size: 1MiB }
+admin: { address: "127.0.0.1:3010" }
+aws: { metadata: off }
+log: { level: error, format: json, path: /tmp/other.log, rotate: { size: 1MiB, keep: 9 } }
+shutdown: { grace: 3s }
+backends: { two: { type: xray, region: eu-west-1 }, file: { type: file, path: /tmp/f } }
+routes: [{ to: [two] }]
+)";
+
+TEST(KeepForRestartTest, TellsNothingOfTheSame) {
+  const Config running = Parse(kPlain);
+  Config next = Parse(kPlain);
+  EXPECT_TRUE(KeepForRestart(running, &next).empty());
+}
+
+TEST(KeepForRestartTest, NamesAndKeepsEveryOptionThatIsNotLive) {
+  const Config running = Parse(kPlain);
+  Config next = Parse(kAllChanged);
+  std::set<std::string> expected;
+  for (const Option& option : Options()) {
+    if (!option.live && option.path.find_first_of("*[") == std::string::npos) {
+      expected.insert(option.path);
+    }
+  }
+  std::set<std::string> told;
+  for (const OptionChange& change : KeepForRestart(running, &next)) told.insert(change.path);
+  EXPECT_EQ(told, expected);
+  EXPECT_EQ(next.udp.address, running.udp.address);
+  EXPECT_EQ(next.buffer.spool.fsync, running.buffer.spool.fsync);
+  EXPECT_EQ(next.log.format, running.log.format);
+  EXPECT_TRUE(KeepForRestart(running, &next).empty()) << "all of them were kept";
+}
+
+TEST(KeepForRestartTest, LeavesTheRestAsItIsToBe) {
+  const Config running = Parse(kPlain);
+  Config next = Parse(kAllChanged);
+  (void)KeepForRestart(running, &next);
+  EXPECT_EQ(next.log.level, LogLevel::kError);
+  EXPECT_EQ(next.shutdown.grace, std::chrono::seconds(3));
+  EXPECT_EQ(next.dead_letter.path, "/tmp/dead.jsonl");
+  EXPECT_EQ(next.proxy.backend, "two");
+  EXPECT_EQ(next.backends.size(), 2U);
+  EXPECT_EQ(next.routes.size(), 1U);
+}
+
+TEST(KeepForRestartTest, ShowsOldAndNewAsPeopleWriteThem) {
+  const Config running = Parse(kPlain);
+  Config next = Parse(
+      "receivers: { udp: { workers: per-core, receive_buffer: 1048576 }, unix: { path: /run/x } }\n"
+      "batch: { age: 1500ms }\n"
+      "backends: { out: { type: xray } }\n");
+  std::vector<std::string> told;
+  for (const OptionChange& change : KeepForRestart(running, &next)) {
+    told.push_back(change.path + ": " + change.from + " -> " + change.to);
+  }
+  EXPECT_EQ(told, (std::vector<std::string>{"receivers.udp.workers: auto -> per-core",
+                                            "receivers.udp.receive_buffer: 8MiB -> 1MiB",
+                                            "receivers.unix.path: none -> /run/x",
+                                            "batch.age: 1s -> 1500ms"}));
+}
+
+TEST(BackendConfigTest, ComparesAllOfItsSettings) {
+  const std::string text =
+      "backends: { out: { type: xray, role_arn: \"arn:aws:iam::123456789012:role/a\", timeout: 3s "
+      "} }\n";
+  EXPECT_TRUE(Parse(text).backends[0].settings == Parse(text).backends[0].settings);
+  std::string other = text;
+  other.replace(other.find("role/a"), 6, "role/b");
+  EXPECT_FALSE(Parse(text).backends[0].settings == Parse(other).backends[0].settings);
+}
+
+}  // namespace
+}  // namespace mobula
