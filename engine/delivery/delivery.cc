@@ -13,13 +13,17 @@ constexpr Duration kDrainBackoffMax = std::chrono::seconds(1);
 constexpr Duration kSpoolPause = std::chrono::seconds(1);
 constexpr size_t kFramesMax = 8;
 
+double WindowMax(const Delivery::Options& options) {
+  return options.concurrency > 0 ? options.concurrency : Delivery::kConcurrencyMax;
+}
+
 bool Later(const Time& a, const Time& b) { return a > b; }
 
 }  // namespace
 
 Delivery::Delivery(const Options& options, LaneAccount* account)
     : options_(options),
-      window_max_(options.concurrency > 0 ? options.concurrency : kConcurrencyMax),
+      window_max_(WindowMax(options)),
       account_(account),
       random_(options.seed),
       window_(std::min(kWindowStart, window_max_)) {}
@@ -125,6 +129,14 @@ void Delivery::OnTimer(Time now, DeliveryActions* actions) {
     waiting_.pop_back();
     PutBack(std::move(item), actions);
   }
+  Proceed(now, actions);
+}
+
+void Delivery::OnOptions(const Options& options, Time now, DeliveryActions* actions) {
+  CHECK(options.spool == options_.spool);
+  options_ = options;
+  window_max_ = WindowMax(options);
+  window_ = std::min(window_, window_max_);
   Proceed(now, actions);
 }
 

@@ -114,6 +114,9 @@ class Delivery {
   // The time of next_timer() has come. Harmless at any other time.
   void OnTimer(Time now, DeliveryActions* actions);
 
+  // Goes on by other limits. REQUIRES: `spool` is as before.
+  void OnOptions(const Options& options, Time now, DeliveryActions* actions);
+
   // What became of a spill. What is not on disk is kept in memory, or dropped where it cannot be.
   void OnSpilled(uint64_t id, bool on_disk, Time now, DeliveryActions* actions);
   // A frame that was asked for, as a batch: `documents` of it are to be delivered. REQUIRES: token != 0.
@@ -217,8 +220,8 @@ class Delivery {
   void KeepQuota(DeliveryActions* actions);
   [[nodiscard]] Duration Backoff(int failures);
 
-  const Options options_;
-  const double window_max_;
+  Options options_;
+  double window_max_;
   LaneAccount* const account_;
   std::mt19937_64 random_;
 

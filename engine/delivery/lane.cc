@@ -5,6 +5,8 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <future>
+#include <utility>
 
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
@@ -23,8 +25,8 @@ Time Now() { return std::chrono::steady_clock::now(); }
 Lane::Lane(Options options, std::unique_ptr<Exporter> exporter)
     : options_(std::move(options)),
       inbox_(&account_, options_.quota, options_.batches_max, options_.producers),
-      delivery_(options_.delivery, &account_),
-      exporter_(std::move(exporter)) {
+      delivery_(options_.delivery, &account_) {
+  ways_.push_back(std::make_unique<Way>(Way{std::move(exporter)}));
   CHECK(options_.delivery.spool == (options_.spool != nullptr));
   if (options_.spool != nullptr) spool_.emplace(options_.spool, options_.pool);
   waker_ = std::make_unique<IoLoop::Waker>(&loop_, [this] { Pump(); });
@@ -40,7 +42,7 @@ Lane::~Lane() {
 }
 
 absl::Status Lane::Start() {
-  if (absl::Status status = exporter_->Start(&loop_); !status.ok()) {
+  if (absl::Status status = ways_.back()->exporter->Start(&loop_); !status.ok()) {
     return absl::Status(status.code(), fmt::format("backends.{}: {}", options_.name,
                                                    std::string(status.message())));
   }
@@ -119,13 +121,18 @@ void Lane::Execute(DeliveryActions actions) {
                            drop.batch->document(i));
     });
   }
+  Way* const way = ways_.back().get();
   for (const DeliveryActions::Call& call : actions.calls) {
-    exporter_->Export({*call.batch, call.documents, call.deadline, call.attempt},
-                      [this, id = call.id, begin = Now()](ExportResult result) {
-                        if (abandoned_.load(std::memory_order_acquire)) return;
-                        results_.push_back({id, std::move(result), Now() - begin});
-                        if (!pumping_) Pump();
-                      });
+    ++way->calls;
+    way->exporter->Export({*call.batch, call.documents, call.deadline, call.attempt},
+                          [this, way, id = call.id, begin = Now()](ExportResult result) {
+                            // Not from inside the exporter that is to end.
+                            if (--way->calls == 0 && way != ways_.back().get())
+                              loop_.Post([this] { EndWays(); });
+                            if (abandoned_.load(std::memory_order_acquire)) return;
+                            results_.push_back({id, std::move(result), Now() - begin});
+                            if (!pumping_) Pump();
+                          });
   }
 }
 
@@ -183,20 +190,97 @@ void Lane::CountFault(const ExportResult& result) {
 }
 
 void Lane::Reopen() {
-  loop_.Post([this] { exporter_->Reopen(); });
+  loop_.Post([this] { ways_.back()->exporter->Reopen(); });
+}
+
+// An event from outside, and all that follows of it.
+void Lane::Act(const std::function<void(Time now, DeliveryActions*)>& event) {
+  DeliveryActions actions;
+  const Time now = Now();
+  event(now, &actions);
+  KeepSpool(now, &actions);
+  pumping_ = true;
+  Execute(std::move(actions));
+  pumping_ = false;
+  Pump();
+}
+
+void Lane::SetLimits(size_t quota, const Delivery::Options& delivery) {
+  inbox_.set_quota(quota);
+  loop_.Post([this, delivery] {
+    Act([&](Time now, DeliveryActions* actions) { delivery_.OnOptions(delivery, now, actions); });
+  });
+}
+
+absl::Status Lane::Prepare(std::unique_ptr<Exporter> exporter, Time deadline) {
+  struct Offer {
+    std::unique_ptr<Exporter> exporter;
+    std::promise<absl::Status> answer;
+  };
+  const auto offer = std::make_shared<Offer>();
+  offer->exporter = std::move(exporter);
+  std::future<absl::Status> answer = offer->answer.get_future();
+  loop_.Post([this, offer] {
+    const absl::Status started = offer->exporter->Start(&loop_);
+    if (started.ok()) prepared_ = std::move(offer->exporter);
+    offer->answer.set_value(started);
+  });
+  if (answer.wait_until(deadline) == std::future_status::ready) return answer.get();
+  Discard();
+  return absl::UnavailableError("the backend hangs");
+}
+
+void Lane::TakeUp() {
+  loop_.Post([this] {
+    if (prepared_ == nullptr) return;
+    ways_.push_back(std::make_unique<Way>(Way{std::move(prepared_)}));
+    EndWays();
+  });
+}
+
+void Lane::Discard() {
+  loop_.Post([this] {
+    if (prepared_ == nullptr) return;
+    End(prepared_.get());
+    prepared_.reset();
+  });
+}
+
+void Lane::Replace(std::unique_ptr<Exporter> exporter) {
+  // A function that is posted can be copied.
+  loop_.Post([this, next = std::make_shared<std::unique_ptr<Exporter>>(std::move(exporter))] {
+    pumping_ = true;  // what comes home undone is sent by the next
+    End(ways_.back()->exporter.get());
+    pumping_ = false;
+    ways_.back()->exporter = std::move(*next);
+    if (const absl::Status started = ways_.back()->exporter->Start(&loop_); !started.ok()) {
+      options_.log->Error("backend_failed", "the backend as it is configured now does not work yet",
+                          {{"key", options_.name}, {"error", std::string(started.message())}});
+    }
+    Pump();
+  });
+}
+
+// Those whose calls have come home.
+void Lane::EndWays() {
+  for (size_t i = ways_.size() - 1; i-- > 0;) {
+    if (ways_[i]->calls > 0) continue;
+    End(ways_[i]->exporter.get());
+    ways_.erase(ways_.begin() + static_cast<std::ptrdiff_t>(i));
+  }
+}
+
+void Lane::End(Exporter* exporter) {
+  if (absl::Status status = exporter->Shutdown(); !status.ok()) {
+    options_.log->Error("backend_shutdown", "the backend did not end cleanly",
+                        {{"key", options_.name}, {"error", std::string(status.message())}});
+  }
 }
 
 void Lane::Drain(Time deadline) {
   loop_.Post([this, deadline] {
     drain_deadline_ = deadline;
-    DeliveryActions actions;
-    const Time now = Now();
-    delivery_.OnDrain(now, &actions);
-    KeepSpool(now, &actions);
-    pumping_ = true;
-    Execute(std::move(actions));
-    pumping_ = false;
-    Pump();
+    Act([&](Time now, DeliveryActions* actions) { delivery_.OnDrain(now, actions); });
   });
 }
 
@@ -210,10 +294,8 @@ void Lane::Finish() {
   actions.calls.clear();  // they are not started any more
   delivery_.Abandon(&actions);
   KeepSpool(now, &actions);
-  if (absl::Status status = exporter_->Shutdown(); !status.ok()) {
-    options_.log->Error("backend_shutdown", "the backend did not end cleanly",
-                        {{"key", options_.name}, {"error", std::string(status.message())}});
-  }
+  for (const auto& way : ways_) End(way->exporter.get());
+  if (prepared_ != nullptr) End(prepared_.get());
   timer_->Cancel();
   beat_->Cancel();
   finished_.store(true, std::memory_order_release);

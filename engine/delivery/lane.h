@@ -78,7 +78,7 @@ class Lane {
 
   [[nodiscard]] const std::string& name() const { return options_.name; }
   [[nodiscard]] LaneInbox& inbox() { return inbox_; }
-  [[nodiscard]] size_t quota() const { return options_.quota; }
+  [[nodiscard]] size_t quota() const { return inbox_.quota(); }
   [[nodiscard]] const LaneAccount& account() const { return account_; }
   [[nodiscard]] const CallCounters& calls() const { return calls_; }
   [[nodiscard]] const FaultCounters& faults() const { return faults_; }
@@ -99,6 +99,19 @@ class Lane {
 
   // SIGHUP.
   void Reopen();
+
+  // Other limits from now on.
+  void SetLimits(size_t quota, const Delivery::Options& delivery);
+  // Another exporter for the same far side, in two steps. Prepare starts it beside the present one; Unavailable when
+  // the lane's thread has not come to that by `deadline`. Then either TakeUp: new calls go to it, and the
+  // present one ends when its calls are home; or Discard. REQUIRES: Start; not draining.
+  absl::Status Prepare(std::unique_ptr<Exporter> exporter, Time deadline);
+  void TakeUp();
+  void Discard();
+  // In one step, where there can be only one at a time: the present one ends, then `exporter` starts. When it
+  // cannot, that is told, and its calls fail until it can.
+  void Replace(std::unique_ptr<Exporter> exporter);
+
   // No more batches will come: ends the thread when all is delivered, or gives up at `deadline`: what is left goes
   // to the spool, or is counted as shutdown. REQUIRES: Start; the workers have ended.
   void Drain(Time deadline);
@@ -115,6 +128,9 @@ class Lane {
   void Execute(DeliveryActions actions);
   void Note(const ExportResult& result, Duration took);
   void CountFault(const ExportResult& result);
+  void Act(const std::function<void(Time now, DeliveryActions*)>& event);
+  void EndWays();
+  void End(Exporter* exporter);
   void Finish();
   void Beat();
 
@@ -134,7 +150,13 @@ class Lane {
   IoLoop loop_;
   Delivery delivery_;
   std::optional<SpoolKeeper> spool_;
-  std::unique_ptr<Exporter> exporter_;
+  // An exporter and how many calls it has not answered.
+  struct Way {
+    std::unique_ptr<Exporter> exporter;
+    size_t calls = 0;
+  };
+  std::vector<std::unique_ptr<Way>> ways_;  // the last is in use, the others wait for their calls
+  std::unique_ptr<Exporter> prepared_;
   struct Answer {
     CallId id;
     ExportResult result;

@@ -25,7 +25,8 @@ void LaneInbox::Push(Producer* producer, BatchRef batch) noexcept {
   account_->entered.Add(documents);
   account_->held.Add(documents);
   account_->held_bytes.Add(cost);
-  while (account_->held_bytes.value() > quota_) {
+  const size_t quota = this->quota();
+  while (account_->held_bytes.value() > quota) {
     BatchRef oldest = queue_.Pop();
     // Nothing queued: Delivery holds it all and is about to make room itself.
     if (!oldest) break;
@@ -33,9 +34,8 @@ void LaneInbox::Push(Producer* producer, BatchRef batch) noexcept {
     account_->held.Sub(oldest->size());
     account_->held_bytes.Sub(oldest->cost());
   }
-  const bool room = account_->held_bytes.value() <= quota_;
-  if (!room || !queue_.TryPush(producer, &batch)) {
-    account_->Drop(room ? DropReason::kNoMemory : DropReason::kBufferFull, documents);
+  if (account_->held_bytes.value() > quota || !queue_.TryPush(producer, &batch)) {
+    account_->Drop(DropReason::kBufferFull, documents);
     account_->held.Sub(documents);
     account_->held_bytes.Sub(cost);
   }

@@ -4,9 +4,11 @@
 // Threads:   one Producer per worker; Pop by the lane; a worker pops only to make room.
 // Errors:    over quota the oldest queued batch goes, counted as buffer_full, so that a lane whose thread
 //            hangs starves neither the receiver nor another lane.
-// Limits:    `quota` bytes of batches, queued and held by Delivery together.
+// Limits:    `quota` bytes of batches, queued and held by Delivery together; `batches_max` batches queued, which a
+//            lane that takes what it gets does not come near even when its quota has been raised.
 #pragma once
 
+#include <atomic>
 #include <functional>
 
 #include "engine/queue/batch_queue.h"
@@ -33,11 +35,13 @@ class LaneInbox {
   void Lose(uint64_t documents) noexcept;
 
   [[nodiscard]] BatchRef Pop() noexcept { return queue_.Pop(); }
-  [[nodiscard]] size_t quota() const noexcept { return quota_; }
+  [[nodiscard]] size_t quota() const noexcept { return quota_.load(std::memory_order_relaxed); }
+  // From the next push on.
+  void set_quota(size_t quota) noexcept { quota_.store(quota, std::memory_order_relaxed); }
 
  private:
   LaneAccount* const account_;
-  const size_t quota_;
+  std::atomic<size_t> quota_;
   BatchQueue queue_;
   std::function<void()> notify_;
 };

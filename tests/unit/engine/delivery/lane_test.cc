@@ -37,13 +37,18 @@ class ScriptedExporter final : public Exporter {
 
   absl::Status Start(IoLoop* loop) override {
     loop_ = loop;
-    return absl::OkStatus();
+    return start_;
   }
   void Export(const ExportCall& call, ExportDone done) override { script_(call, std::move(done)); }
-  absl::Status Shutdown() override { return absl::OkStatus(); }
+  absl::Status Shutdown() override {
+    if (on_shutdown_) on_shutdown_();
+    return absl::OkStatus();
+  }
   void Reopen() override { reopened = true; }
 
   IoLoop* loop_ = nullptr;
+  absl::Status start_;
+  std::function<void()> on_shutdown_;
   std::atomic<bool> reopened{false};
 
  private:
@@ -192,6 +197,154 @@ TEST_F(LaneTest, ReopensOnItsOwnThread) {
   Make([](const ExportCall&, ExportDone done) { done({}); });
   lane_->Reopen();
   EXPECT_TRUE(Eventually([&] { return exporter_->reopened.load(); }));
+}
+
+TEST_F(LaneTest, TakesUpAnotherExporterWhileCallsOfTheFirstAreOut) {
+  std::atomic<int> first_calls{0};
+  std::atomic<int> second_calls{0};
+  std::atomic<bool> first_ended{false};
+  std::vector<ExportDone> out;
+  Make([&](const ExportCall&, ExportDone done) {
+    out.push_back(std::move(done));
+    ++first_calls;
+  });
+  exporter_->on_shutdown_ = [&] { first_ended = true; };
+  Push(3);
+  Push(4);
+  ASSERT_TRUE(Eventually([&] { return first_calls == 2; }));
+
+  auto second = std::make_unique<ScriptedExporter>([&](const ExportCall&, ExportDone done) {
+    ++second_calls;
+    done({});
+  });
+  ASSERT_TRUE(lane_->Prepare(std::move(second), Now() + seconds(10)).ok());
+  lane_->TakeUp();
+  Push(5);
+  ASSERT_TRUE(Eventually([&] { return lane_->account().delivered.value() == 5; }));
+  EXPECT_EQ(first_calls, 2);
+  EXPECT_FALSE(first_ended) << "its calls are not home yet";
+  // On the lane's thread, as an exporter does.
+  exporter_->loop_->Post([&] {
+    for (const ExportDone& done : std::exchange(out, {})) done({});
+  });
+  ASSERT_TRUE(Eventually([&] { return first_ended.load(); }));
+  EXPECT_EQ(lane_->account().delivered.value(), 12U);
+  lane_->Drain(Now() + seconds(10));
+  ASSERT_TRUE(lane_->Join(Now() + seconds(10)));
+  EXPECT_EQ(second_calls, 1);
+  EXPECT_EQ(pool_->bytes_used(), 0U);
+  ExpectBalanced();
+}
+
+TEST_F(LaneTest, KeepsItsExporterWhenAnotherCannotStartOrIsDiscarded) {
+  std::atomic<int> calls{0};
+  Make([&](const ExportCall&, ExportDone done) {
+    ++calls;
+    done({});
+  });
+  const auto never = [](const ExportCall&, ExportDone) { FAIL() << "not in use"; };
+  auto broken = std::make_unique<ScriptedExporter>(never);
+  broken->start_ = absl::PermissionDeniedError("not you");
+  EXPECT_EQ(lane_->Prepare(std::move(broken), Now() + seconds(10)),
+            absl::PermissionDeniedError("not you"));
+  lane_->TakeUp();
+  std::atomic<bool> ended{false};
+  auto unused = std::make_unique<ScriptedExporter>(never);
+  unused->on_shutdown_ = [&] { ended = true; };
+  ASSERT_TRUE(lane_->Prepare(std::move(unused), Now() + seconds(10)).ok());
+  lane_->Discard();
+  lane_->TakeUp();
+  Push(1);
+  ASSERT_TRUE(Eventually([&] { return calls == 1; }));
+  EXPECT_TRUE(ended);
+  lane_->Drain(Now() + seconds(10));
+  ASSERT_TRUE(lane_->Join(Now() + seconds(10)));
+}
+
+TEST_F(LaneTest, ALaneThatHangsPreparesNothingAndNothingLater) {
+  std::mutex hang;
+  hang.lock();
+  std::atomic<bool> hangs{false};
+  Make([&](const ExportCall&, ExportDone done) {
+    hangs = true;
+    const std::lock_guard<std::mutex> lock(hang);
+    done({});
+  });
+  Push(1);
+  ASSERT_TRUE(Eventually([&] { return hangs.load(); }));
+  std::atomic<bool> ended{false};
+  auto late = std::make_unique<ScriptedExporter>(
+      [](const ExportCall&, ExportDone) { FAIL() << "not in use"; });
+  late->on_shutdown_ = [&] { ended = true; };
+  EXPECT_EQ(lane_->Prepare(std::move(late), Now() + milliseconds(20)).code(),
+            absl::StatusCode::kUnavailable);
+  hang.unlock();
+  EXPECT_TRUE(Eventually([&] { return ended.load(); }));
+  Push(1);
+  ASSERT_TRUE(Eventually([&] { return lane_->account().delivered.value() == 2; }));
+  lane_->Drain(Now() + seconds(10));
+  ASSERT_TRUE(lane_->Join(Now() + seconds(10)));
+}
+
+TEST_F(LaneTest, ReplacesAnExporterOfWhichThereCanBeOnlyOne) {
+  std::vector<std::string> order;  // the lane's thread
+  std::vector<ExportDone> out;
+  Make([&](const ExportCall&, ExportDone done) {
+    order.emplace_back("first sends");
+    out.push_back(std::move(done));
+  });
+  exporter_->on_shutdown_ = [&] {
+    order.emplace_back("first ends");
+    ExportResult again;
+    again.verdict = Verdict::kRetry;
+    again.code = "shutdown";
+    for (const ExportDone& done : std::exchange(out, {})) done(again);
+  };
+  Push(2);
+  ASSERT_TRUE(Eventually([&] { return lane_->calls_in_flight() == 1; }));
+  auto second = std::make_unique<ScriptedExporter>([&](const ExportCall&, ExportDone done) {
+    order.emplace_back("second sends");
+    done({});
+  });
+  second->start_ = absl::PermissionDeniedError("not yet");
+  lane_->Replace(std::move(second));
+  ASSERT_TRUE(Eventually([&] { return lane_->account().delivered.value() == 2; }));
+  lane_->Drain(Now() + seconds(10));
+  ASSERT_TRUE(lane_->Join(Now() + seconds(10)));
+  EXPECT_EQ(order, (std::vector<std::string>{"first sends", "first ends", "second sends"}));
+  EXPECT_NE(log_lines_.find("not yet"), std::string::npos);
+  ExpectBalanced();
+}
+
+TEST_F(LaneTest, GoesOnByOtherLimits) {
+  std::vector<ExportDone> out;  // the lane's thread
+  Make([&](const ExportCall&, ExportDone done) { out.push_back(std::move(done)); });
+  for (int i = 0; i < 20; ++i) Push(1);
+  ASSERT_TRUE(Eventually([&] { return lane_->calls_in_flight() == 8; }));
+  EXPECT_EQ(lane_->account().held.value(), 20U);
+  // Less than is held: the oldest that wait go, those in flight stay.
+  Delivery::Options less;
+  less.quota = 10 * BlockPool::kPageBytes;
+  less.concurrency = 3;
+  lane_->SetLimits(less.quota, less);
+  EXPECT_EQ(lane_->quota(), less.quota);
+  ASSERT_TRUE(Eventually([&] { return lane_->account().held.value() == 10; }));
+  EXPECT_EQ(lane_->account().dropped[static_cast<size_t>(DropReason::kBufferFull)].value(), 10U);
+  EXPECT_EQ(lane_->window(), 3);
+  Delivery::Options more;
+  lane_->SetLimits(4 << 20, more);
+  for (int i = 0; i < 20; ++i) Push(1);
+  ASSERT_TRUE(Eventually([&] { return lane_->account().held.value() == 30; }));
+  lane_->Drain(Now() + seconds(10));
+  ASSERT_TRUE(Eventually([&] {
+    exporter_->loop_->Post([&] {
+      for (const ExportDone& done : std::exchange(out, {})) done({});
+    });
+    return lane_->finished();
+  }));
+  ASSERT_TRUE(lane_->Join(Now() + seconds(10)));
+  EXPECT_EQ(lane_->account().delivered.value(), 30U);
+  ExpectBalanced();
 }
 
 }  // namespace
