@@ -1,52 +1,21 @@
 // The URL of a proxy and the list of exceptions. Tested by tests/unit/engine/http/forward_proxy_test.cc.
 #include "engine/http/forward_proxy.h"
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <charconv>
-#include <cstring>
 #include <initializer_list>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
+#include "engine/base/ip_address.h"
 #include "engine/base/status_macros.h"
 
 namespace mobula {
 namespace {
 
 using Environment = std::function<std::optional<std::string>(std::string_view)>;
-
-// --- Addresses
-// ----------------------------------------------------------------------------------------
-
-// IPv4 in its IPv4-mapped IPv6 form, so that both are compared alike.
-struct Address {
-  bool v4 = false;
-  std::array<uint8_t, 16> bytes{};
-
-  friend bool operator==(const Address&, const Address&) = default;
-};
-
-std::optional<Address> ParseAddress(const std::string& text) {
-  constexpr std::array<uint8_t, 12> kMapped = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-  Address address;
-  if (::inet_pton(AF_INET, text.c_str(), &address.bytes[kMapped.size()]) == 1) {
-    std::copy(kMapped.begin(), kMapped.end(), address.bytes.begin());
-  } else if (::inet_pton(AF_INET6, text.c_str(), address.bytes.data()) != 1) {
-    return std::nullopt;
-  }
-  address.v4 = std::equal(kMapped.begin(), kMapped.end(), address.bytes.begin());
-  return address;
-}
-
-bool SameBits(const Address& a, const Address& b, size_t bits) {
-  const size_t whole = bits / 8;
-  if (std::memcmp(a.bytes.data(), b.bytes.data(), whole) != 0) return false;
-  return bits % 8 == 0 || (a.bytes[whole] ^ b.bytes[whole]) >> (8 - bits % 8) == 0;
-}
 
 template <typename T>
 std::optional<T> ParseNumber(std::string_view text) {
@@ -59,23 +28,11 @@ std::optional<T> ParseNumber(std::string_view text) {
 // --- NO_PROXY
 // -----------------------------------------------------------------------------------------
 
-// Whether `entry` is a network; then `*matches` says whether `address` is in it.
-bool IsNetwork(std::string_view entry, const std::optional<Address>& address, bool* matches) {
-  const size_t slash = entry.find('/');
-  if (slash == std::string_view::npos) return false;
-  const std::optional<Address> network = ParseAddress(std::string(entry.substr(0, slash)));
-  const auto bits = ParseNumber<uint8_t>(entry.substr(slash + 1));
-  if (!network || !bits || *bits > (network->v4 ? 32 : 128)) return false;
-  *matches = address && address->v4 == network->v4 &&
-             SameBits(*address, *network, *bits + (network->v4 ? 96U : 0U));
-  return true;
-}
-
 // One entry of NO_PROXY, in lower case and without blanks.
-bool Excepts(std::string_view entry, const HttpUrl& target, const std::optional<Address>& address) {
+bool Excepts(std::string_view entry, const HttpUrl& target,
+             const std::optional<IpAddress>& address) {
   if (entry == "*") return true;
-  bool matches = false;
-  if (IsNetwork(entry, address, &matches)) return matches;
+  if (const auto network = ParseIpNetwork(entry)) return address && network->Contains(*address);
 
   std::string_view host = entry;
   // An IPv6 address without brackets has many colons, and no port.
@@ -88,7 +45,7 @@ bool Excepts(std::string_view entry, const HttpUrl& target, const std::optional<
   }
   if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
   if (host.empty()) return false;
-  if (const std::optional<Address> one = ParseAddress(std::string(host))) return one == address;
+  if (const auto one = ParseIpAddress(host)) return one == address;
   if (address) return false;
 
   if (host.starts_with("*.")) host.remove_prefix(1);
@@ -98,7 +55,7 @@ bool Excepts(std::string_view entry, const HttpUrl& target, const std::optional<
 }
 
 bool IsExcepted(std::string_view no_proxy, const HttpUrl& target) {
-  const std::optional<Address> address = ParseAddress(target.host);
+  const std::optional<IpAddress> address = ParseIpAddress(target.host);
   const std::string list =
       absl::AsciiStrToLower(absl::string_view(no_proxy.data(), no_proxy.size()));
   std::string_view rest = list;

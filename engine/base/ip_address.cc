@@ -1,0 +1,82 @@
+// Tested by tests/unit/engine/base/ip_address_test.cc.
+#include "engine/base/ip_address.h"
+
+#include <arpa/inet.h>
+
+#include <charconv>
+#include <cstring>
+#include <string>
+
+namespace mobula {
+namespace {
+
+constexpr uint64_t kMapped = uint64_t{0xffff} << 32;
+constexpr unsigned kMappedBits = 96;
+
+uint64_t BigEndian(const uint8_t* bytes) noexcept {
+  uint64_t value = 0;
+  for (int i = 0; i < 8; ++i) value = value << 8 | bytes[i];
+  return value;
+}
+
+IpAddress FromV4(const in_addr& v4) noexcept { return {0, kMapped | ntohl(v4.s_addr)}; }
+
+IpAddress FromV6(const in6_addr& v6) noexcept {
+  return {BigEndian(&v6.s6_addr[0]), BigEndian(&v6.s6_addr[8])};
+}
+
+// The first `bits` of 64; all for more.
+uint64_t Mask(unsigned bits) noexcept {
+  if (bits == 0) return 0;
+  return bits >= 64 ? ~uint64_t{0} : ~uint64_t{0} << (64 - bits);
+}
+
+}  // namespace
+
+std::optional<IpAddress> ParseIpAddress(std::string_view text) {
+  const std::string terminated(text);
+  if (terminated.find('\0') != terminated.npos) return std::nullopt;
+  in_addr v4{};
+  if (inet_pton(AF_INET, terminated.c_str(), &v4) == 1) return FromV4(v4);
+  in6_addr v6{};
+  if (inet_pton(AF_INET6, terminated.c_str(), &v6) == 1) return FromV6(v6);
+  return std::nullopt;
+}
+
+std::optional<IpAddress> IpAddressOf(const sockaddr* address) noexcept {
+  if (address == nullptr) return std::nullopt;
+  if (address->sa_family == AF_INET) {
+    sockaddr_in v4;
+    std::memcpy(&v4, address, sizeof v4);
+    return FromV4(v4.sin_addr);
+  }
+  if (address->sa_family == AF_INET6) {
+    sockaddr_in6 v6;
+    std::memcpy(&v6, address, sizeof v6);
+    return FromV6(v6.sin6_addr);
+  }
+  return std::nullopt;
+}
+
+std::optional<IpNetwork> ParseIpNetwork(std::string_view text, bool* cleared) {
+  const size_t slash = text.find('/');
+  if (slash == text.npos) return std::nullopt;
+  const std::optional<IpAddress> address = ParseIpAddress(text.substr(0, slash));
+  if (!address) return std::nullopt;
+  unsigned bits = 0;
+  const char* const end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data() + slash + 1, end, bits);
+  if (error != std::errc() || rest != end) return std::nullopt;
+  const bool dotted = text.find(':') == text.npos;
+  if (bits > (dotted ? 32U : 128U)) return std::nullopt;
+  if (dotted) bits += kMappedBits;
+  // ::ffff:0:0/90 would be neither.
+  if (address->is_v4() && bits < kMappedBits) return std::nullopt;
+  IpNetwork network;
+  network.mask = {Mask(bits), bits > 64 ? Mask(bits - 64) : 0};
+  network.address = {address->high & network.mask.high, address->low & network.mask.low};
+  if (cleared != nullptr) *cleared = !(network.address == *address);
+  return network;
+}
+
+}  // namespace mobula
