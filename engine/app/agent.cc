@@ -40,6 +40,10 @@ std::string_view RejectText(RejectReason reason) {
       return "Missing header or segment";
     case RejectReason::kInvalidHeader:
       return "Invalid header";
+    case RejectReason::kNotAllowed:
+      return "Sender is not in receivers.udp.allow";
+    case RejectReason::kRateLimited:
+      return "Sender is over receivers.udp.source_rate";
     default:
       return "Invalid segment document";
   }
@@ -203,6 +207,8 @@ void Agent::BuildWorkers(const Config& config, std::unique_ptr<const Router> rou
   options.pool = pool_.get();
   options.routes = routes;
   options.engine = chosen_engine_;
+  options.senders = {config.udp.allow, static_cast<uint64_t>(config.udp.source_rate),
+                     static_cast<uint64_t>(config.udp.source_burst), sockets_.by_worker.size()};
   for (const std::vector<UniqueFd>& sockets : sockets_.by_worker) {
     options.sockets.clear();
     for (const UniqueFd& fd : sockets) options.sockets.push_back(fd.get());
@@ -211,6 +217,8 @@ void Agent::BuildWorkers(const Config& config, std::unique_ptr<const Router> rou
   }
   if (unix_socket_ == nullptr) return;
   options.engine = ReceiveEngine::kRecvmmsg;
+  // Nobody there has an address; the mode of the socket's file says who may send.
+  options.senders = {};
   options.sockets = {unix_socket_->fd()};
   options.queue_bytes = unix_socket_->queue_bytes();
   options.slots = kUnixSlots;
@@ -313,7 +321,8 @@ void Agent::Housekeep(Time now) {
     RejectSample sample;
     while (workers_[w]->TakeSample(&sample)) {
       log_->Warn("datagram_rejected",
-                 fmt::format("{}: {}", RejectText(sample.reason), sample.text()),
+                 fmt::format("{}{}{}", RejectText(sample.reason), sample.length > 0 ? ": " : "",
+                             sample.text()),
                  {{"key", RejectReasonName(sample.reason)},
                   {"source", sample.source.data()},
                   {"bytes", static_cast<uint64_t>(sample.size)}});

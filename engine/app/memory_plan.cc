@@ -10,6 +10,7 @@
 
 #include "engine/memory/block_pool.h"
 #include "engine/receive/datagram_source.h"
+#include "engine/receive/source_gate.h"
 #include "engine/receive/unix_socket.h"
 #include "engine/sampling/sampling_proxy.h"
 
@@ -115,6 +116,7 @@ absl::StatusOr<MemoryPlan> PlanMemory(const Config& config, int workers, uint64_
   if (!config.buffer.spool.path.empty()) plan.spool = config.backends.size() * kSpoolLaneBytes;
   // The queues keep room for a handle, and the queue's own word beside it, per page and worker.
   plan.other = 2 * kMiB + n * (plan.buffer / BlockPool::kPageBytes) * 2 * sizeof(void*);
+  if (config.udp.source_rate > 0) plan.other += n * SourceGate::kTableBytes;
   plan.limit = limit;
   if (config.buffer.fit == BufferFit::kRefuse && limit.has_value() && plan.total() > *limit) {
     return absl::FailedPreconditionError(

@@ -43,6 +43,19 @@ std::string SamplingPort(const Config& config) {
       backend == nullptr ? "answers the default rule" : "asks as backend " + backend->name);
 }
 
+// "of 2 networks, at most 2000 documents a second each"; empty: whoever, and as much as they like.
+std::string Senders(const UdpConfig& udp) {
+  std::string text;
+  if (!udp.allow.empty()) {
+    text = fmt::format("of {} network{}", udp.allow.size(), udp.allow.size() == 1 ? "" : "s");
+  }
+  if (udp.source_rate > 0) {
+    text += fmt::format("{}at most {} documents a second each", text.empty() ? "" : ", ",
+                        udp.source_rate);
+  }
+  return text;
+}
+
 // "prod (xray, eu-west-1, role arn:…)"
 std::string Summary(const BackendConfig& backend) {
   std::string text = fmt::format("{} ({}", backend.name, backend.type());
@@ -281,6 +294,7 @@ absl::Status CheckConfig(const ConfigInput& input) {
   };
   tell("receives on", "udp " + config.udp.address);
   if (!config.unix_socket.path.empty()) tell("receives on", "unix " + config.unix_socket.path);
+  if (const std::string senders = Senders(config.udp); !senders.empty()) tell("senders", senders);
   tell("sampling port", SamplingPort(config));
   tell("admin", config.admin.address);
   tell("memory", plan.text());

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "engine/base/aws_role.h"
+#include "engine/base/ip_address.h"
 #include "engine/base/log.h"
 #include "engine/base/time.h"
 #include "engine/segment/validate.h"
@@ -35,6 +36,10 @@ struct UdpConfig {
   // Sockets per worker; 0 = auto (several only when one cannot have receive_buffer).
   int sockets = 0;
   Validate validate = Validate::kJson;
+  std::vector<IpNetwork> allow;  // who may send; empty: everybody
+  // Documents a second of one source address, and at once; 0: no cap, and a second's worth.
+  int source_rate = 0;
+  int source_burst = 0;
 };
 
 // --- receivers.unix ------------------------------------------------------------------------------------

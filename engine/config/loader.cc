@@ -81,6 +81,7 @@ class Reader {
     CheckFiles(root);
     CheckNames(root);
     CheckRoutes(root);
+    CheckBurst(root);
     if (mistakes_.empty()) return std::move(config_);
     return absl::InvalidArgumentError(AllMistakes());
   }
@@ -485,6 +486,18 @@ class Reader {
       if (used.count(name) != 0) continue;
       Warn(*root.Find("backends")->Find(name), "backends." + name, "no route leads to it");
     }
+  }
+
+  // A worker sleeps up to 25 ms, and a container without CPU time as much as a tenth of a second: what came meanwhile
+  // comes at once.
+  void CheckBurst(const YamlNode& root) {
+    const int burst = config_.udp.source_burst;
+    const int rate = config_.udp.source_rate;
+    if (burst == 0 || (rate > 0 && burst >= rate / 10)) return;
+    Warn(*root.Find("receivers")->Find("udp")->Find("source_burst"), "receivers.udp.source_burst",
+         rate == 0 ? "means nothing while source_rate is off"
+                   : "less than a tenth of source_rate: after a pause of the agent even a sender "
+                     "within its rate would lose documents");
   }
 
   const std::string name_;

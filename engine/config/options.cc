@@ -9,6 +9,7 @@
 
 #include "absl/strings/match.h"
 #include "engine/base/aws_region.h"
+#include "engine/base/ip_address.h"
 #include "engine/config/values.h"
 #include "engine/filter/filter.h"
 #include "fmt/format.h"
@@ -283,6 +284,25 @@ Option UnixPath() {
       AsItIs);
 }
 
+Option Allow() {
+  Option row = Row("receivers.udp.allow[]", "", OptionKind::kForm,
+                   "one network whose addresses may send; without any: everybody may");
+  row.form = "a network such as 10.0.0.0/8 or fd00::/8";
+  row.pattern = "^[0-9a-fA-F.:]+/[0-9]{1,3}$";
+  row.set = [](const OptionTarget& target, const std::string& text) {
+    bool cleared = false;
+    const auto network = ParseIpNetwork(text, &cleared);
+    if (!network) return Unexpected();
+    if (cleared) {
+      return absl::InvalidArgumentError(
+          "the address has bits behind its prefix, which would not count");
+    }
+    target.config->udp.allow.push_back(*network);
+    return absl::OkStatus();
+  };
+  return row;
+}
+
 // Who may send to the socket. The leading 0 is needed: a YAML 1.1 tool writes 0660 as 432.
 Option UnixMode() {
   Option row =
@@ -458,6 +478,8 @@ void AddRoleOptions(const std::string& map, bool of_item, std::vector<Option>* o
   // clang-format on
 }
 
+constexpr uint64_t kSourceRateMax = 10'000'000;
+
 std::vector<Option> MakeOptions() {
   const Words<bool> kTrueFalse = {{"true", true}, {"false", false}};
   // Tools that write YAML 1.1 make true and false of on and off.
@@ -480,6 +502,11 @@ std::vector<Option> MakeOptions() {
       Choice<Validate>("receivers.udp.validate", "", IN_CONFIG(udp.validate),
               {{"json", Validate::kJson}, {"strict", Validate::kStrict}, {"off", Validate::kOff}},
               "what is looked at: `json` refuses broken JSON, `strict` all that X-Ray would refuse, `off` passes everything"),
+      Allow(),
+      Number("receivers.udp.source_rate", "", IN_CONFIG(udp.source_rate), {{"off", 0}}, {0, kSourceRateMax},
+              "documents a second that are taken of one source address; the others are counted as rate_limited"),
+      Number("receivers.udp.source_burst", "", IN_CONFIG(udp.source_burst), {{"auto", 0}}, {1, kSourceRateMax},
+              "of these at once; `auto`: a second's worth"),
 
       UnixPath(),
       UnixMode(),
@@ -659,8 +686,20 @@ std::vector<Collection> MakeCollections() {
     target.route = &target.config->routes.emplace_back();
     return target;
   };
-  return {std::move(backends), SessionTags("backends.*.session_tags.*", "role_arn"), std::move(via),
-          SessionTags("backends.*.via[].session_tags.*", ""), std::move(routes)};
+
+  Collection allow;
+  allow.path = "receivers.udp.allow[]";
+  allow.noun = "networks";
+  allow.expectation = "a list of networks such as [10.0.0.0/8, \"fd00::/8\"]";
+  allow.help = "networks whose addresses may send; without any: everybody may";
+  allow.max = 64;
+  allow.enter = [](OptionTarget target, std::string_view) { return target; };
+  return {std::move(allow),
+          std::move(backends),
+          SessionTags("backends.*.session_tags.*", "role_arn"),
+          std::move(via),
+          SessionTags("backends.*.via[].session_tags.*", ""),
+          std::move(routes)};
 }
 
 template <class Row>

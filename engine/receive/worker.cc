@@ -18,6 +18,8 @@ constexpr Duration kIdleWait = std::chrono::seconds(1);
 constexpr Duration kDropsEvery = std::chrono::seconds(1);
 constexpr uint64_t kDrainMax = 64 * DatagramSource::kSlots;
 constexpr int kNotifyEvery = 16;
+// A flood of refused senders must leave room for samples of what the others send.
+constexpr uint32_t kSenderSamples = 4;
 
 Time Now() noexcept { return std::chrono::steady_clock::now(); }
 
@@ -79,6 +81,9 @@ Worker::Worker(Options options)
       scanner_(options_.validate, options_.slots.bytes),
       pacer_(options_.queue_bytes) {
   CHECK(options_.slots.bytes <= BatchBuilder::kDocumentBytesMax);
+  if (options_.senders.closed()) {
+    gate_ = std::make_unique<SourceGate>(options_.senders, SourceGate::RandomKey());
+  }
   current_ = MakeTable(options_.routes);
   table_ = current_.get();
 }
@@ -227,6 +232,13 @@ uint64_t Worker::Drain(DatagramSource* source, Time now, uint64_t* bytes) {
 void Worker::Take(const Datagram& datagram, Time now) noexcept {
   stats_.datagrams.Add();
   stats_.bytes.Add(datagram.size);
+  if (gate_ != nullptr) {
+    const RejectReason reason = gate_->Judge(datagram.source, now);
+    if (reason != RejectReason::kNone) {
+      Reject(reason, datagram, {}, now);
+      return;
+    }
+  }
   if (datagram.truncated) {
     Reject(RejectReason::kTruncated, datagram, {}, now);
     return;
@@ -271,11 +283,15 @@ void Worker::Reject(RejectReason reason, const Datagram& datagram, std::string_v
     Append(table_->open.back().get(), document, DocumentKind::kRejected, reason, now);
   }
   const uint32_t written = samples_written_.load(std::memory_order_relaxed);
-  if (written - samples_read_.load(std::memory_order_acquire) >= kSamples) return;
+  const bool for_sender =
+      reason == RejectReason::kNotAllowed || reason == RejectReason::kRateLimited;
+  const uint32_t room = for_sender ? kSenderSamples : kSamples;
+  if (written - samples_read_.load(std::memory_order_acquire) >= room) return;
   RejectSample& sample = samples_[written % kSamples];
   sample.reason = reason;
   sample.size = datagram.size;
-  sample.length = static_cast<uint16_t>(std::min<size_t>(datagram.size, RejectSample::kBytes));
+  sample.length =
+      for_sender ? 0 : static_cast<uint16_t>(std::min<size_t>(datagram.size, RejectSample::kBytes));
   std::memcpy(sample.bytes.data(), datagram.data, sample.length);
   (void)SourceText(datagram.source, sample.source.data());
   samples_written_.store(written + 1, std::memory_order_release);

@@ -8,7 +8,7 @@
 // Threads:   Run on one thread; Switch and Switched on one other; Stop, stats and TakeSample from any.
 // Ownership: the inboxes of a table outlive it: until Switched says that it is left, or the worker's end.
 // Errors:    foreign bytes are counted by reason; rejected documents go to the dead-letter inbox if there is
-//            one. A batch without a block is counted in each of its lanes.
+//            one, but for those refused for their sender alone: nobody looked at them. A batch without a block is counted in each of its lanes.
 // Limits:    one open batch of 256 KiB per route; 128 slots of 64 KiB, or Options::slots.
 //
 // Ledger: datagrams = accepted + rejected{reason}; accepted = routed + filtered + open.
@@ -25,6 +25,7 @@
 #include "engine/queue/lane_inbox.h"
 #include "engine/receive/datagram_source.h"
 #include "engine/receive/pacer.h"
+#include "engine/receive/source_gate.h"
 #include "engine/route/router.h"
 #include "engine/segment/framing.h"
 #include "engine/segment/segment_scanner.h"
@@ -80,8 +81,9 @@ class Worker {
   struct Options {
     ReceiveEngine engine = ReceiveEngine::kRecvmmsg;
     std::vector<int> sockets;
-    uint64_t queue_bytes = 0;  // of all its sockets together
-    DatagramSlots slots;       // of recvmmsg; at most BatchBuilder::kDocumentBytesMax each
+    uint64_t queue_bytes = 0;     // of all its sockets together
+    DatagramSlots slots;          // of recvmmsg; at most BatchBuilder::kDocumentBytesMax each
+    SourceGate::Options senders;  // who may send, and how much
     Validate validate = Validate::kJson;
     BatchBuilder::Limits batch;
     BlockPool* pool = nullptr;
@@ -143,6 +145,7 @@ class Worker {
       owned_source_;  // lives as long as the worker: Stop may wake it late
   std::atomic<DatagramSource*> source_{nullptr};
 
+  std::unique_ptr<SourceGate> gate_;  // null: everybody may send as much as they like
   Framing framing_;
   SegmentScanner scanner_;
   Pacer pacer_;

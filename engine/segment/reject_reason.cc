@@ -51,6 +51,10 @@ std::string_view RejectReasonName(RejectReason reason) noexcept {
       return "invalid_parent_id";
     case RejectReason::kTooLarge:
       return "too_large";
+    case RejectReason::kNotAllowed:
+      return "not_allowed";
+    case RejectReason::kRateLimited:
+      return "rate_limited";
   }
   return "unknown";
 }

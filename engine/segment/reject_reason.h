@@ -7,8 +7,8 @@
 
 namespace mobula {
 
-// The header rule of the daemon gives the first group, the body the second, and the third are the
-// codes PutTraceSegments answers with (only with `validate: strict`).
+// The header rule of the daemon gives the first group, the body the second, the third are the codes
+// PutTraceSegments answers with (only with `validate: strict`), and the last is about the sender.
 enum class RejectReason : uint8_t {
   kNone,            // accepted
   kEmpty,           // a datagram without bytes
@@ -33,8 +33,11 @@ enum class RejectReason : uint8_t {
   kInvalidParentId,
   // strict: over 64 KiB, X-Ray's limit. Otherwise what repaired UTF-8 makes larger than a batch takes.
   kTooLarge,
+  // By the sender alone, before anything is looked at.
+  kNotAllowed,   // not from receivers.udp.allow
+  kRateLimited,  // over receivers.udp.source_rate
 };
-inline constexpr int kRejectReasonCount = static_cast<int>(RejectReason::kTooLarge) + 1;
+inline constexpr int kRejectReasonCount = static_cast<int>(RejectReason::kRateLimited) + 1;
 
 // The name used in metrics and logs: "missing_header", "invalid_json", "missing_trace_id", ...
 std::string_view RejectReasonName(RejectReason reason) noexcept;

@@ -172,7 +172,7 @@ def main():
     golden = ROOT / "tests/golden/config"
     refused = ["unknown_key", "key_of_another_type", "workers", "number_too_large", "duration_without_unit",
                "file_without_path", "route_to_missing", "backend_type_unknown", "backend_name", "choice", "role_arn",
-               "role_without_arn", "session_tags", "unix_mode"]
+               "role_without_arn", "session_tags", "sources", "sources_no_list", "unix_mode"]
     cases = [(path, True) for path in sorted((ROOT / "config").glob("*.yaml"))]
     cases += [(path, True) for path in sorted(golden.glob("good_*.yaml")) + sorted(golden.glob("warn_*.yaml"))]
     cases += [(path, True) for path in sorted(golden.glob("*.printed"))]

@@ -50,6 +50,13 @@ TEST(MemoryPlanTest, TheSamplingPortIsPlannedWhereItAsksXray) {
   EXPECT_EQ(PlanMemory(config, 1, 8 * kMiB, std::nullopt)->sampling, 0U);
 }
 
+TEST(MemoryPlanTest, EveryWorkerRemembersSourcesWhereTheyAreCapped) {
+  Config config = WithBackends(1);
+  const uint64_t before = PlanMemory(config, 4, 8 * kMiB, std::nullopt)->other;
+  config.udp.source_rate = 100;
+  EXPECT_EQ(PlanMemory(config, 4, 8 * kMiB, std::nullopt)->other, before + 4 * 64 * 1024);
+}
+
 TEST(MemoryPlanTest, TheDefaultBufferLeavesRoomForTheRest) {
   for (uint64_t limit = 40; limit < 1000; ++limit) {
     EXPECT_TRUE(PlanMemory(WithBackends(1), 1, 8 * kMiB, limit * kMiB).ok()) << limit;

@@ -62,7 +62,8 @@ TEST(LoaderTest, WhatIsNotSaidKeepsItsDefault) {
 TEST(LoaderTest, EveryOptionReachesItsPlace) {
   const Config config = Parse(R"(
 receivers:
-  udp: { address: ":0", engine: recvmmsg, workers: per-core, receive_buffer: 1MiB, sockets: 4, validate: strict }
+  udp: { address: ":0", engine: recvmmsg, workers: per-core, receive_buffer: 1MiB, sockets: 4, validate: strict,
+         allow: [10.0.0.0/8, "fd00::/8"], source_rate: 500, source_burst: 700 }
   unix: { path: /run/m.sock, mode: 0600 }
   proxy: { address: ":1", backend: prod, paths: all, rules_age: 5s }
 buffer:
@@ -112,6 +113,11 @@ shutdown: { grace: 2m }
   EXPECT_EQ(config.udp.receive_buffer, 1U << 20);
   EXPECT_EQ(config.udp.sockets, 4);
   EXPECT_EQ(config.udp.validate, Validate::kStrict);
+  ASSERT_EQ(config.udp.allow.size(), 2U);
+  EXPECT_EQ(config.udp.allow[0], ParseIpNetwork("10.0.0.0/8"));
+  EXPECT_EQ(config.udp.allow[1], ParseIpNetwork("fd00::/8"));
+  EXPECT_EQ(config.udp.source_rate, 500);
+  EXPECT_EQ(config.udp.source_burst, 700);
   EXPECT_EQ(config.unix_socket.path, "/run/m.sock");
   EXPECT_EQ(config.unix_socket.mode, 0600);
   EXPECT_EQ(config.proxy.address, ":1");

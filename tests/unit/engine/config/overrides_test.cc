@@ -44,11 +44,13 @@ TEST(OverridesTest, FlagsWinOverTheEnvironmentAndThatOverTheFile) {
   const Config config = Parse(file,
                               {{"MOBULA_BATCH_DOCUMENTS", "2"},
                                {"MOBULA_LOG_LEVEL", "error"},
-                               {"MOBULA_RECEIVERS_UDP_ADDRESS", "[::1]:3000"}},
+                               {"MOBULA_RECEIVERS_UDP_ADDRESS", "[::1]:3000"},
+                               {"MOBULA_RECEIVERS_UDP_ALLOW", "[10.0.0.0/8, \"fd00::/8\"]"}},
                               {"log.level=info", "--log.level=debug"});
   EXPECT_EQ(config.udp.workers, 3);
   EXPECT_EQ(config.batch.documents, 2);
   EXPECT_EQ(config.udp.address, "[::1]:3000");
+  EXPECT_EQ(config.udp.allow.size(), 2U);
   EXPECT_EQ(config.log.level, LogLevel::kDebug);
   EXPECT_EQ(config.log.format, LogFormat::kText);
 }

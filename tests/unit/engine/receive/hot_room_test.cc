@@ -106,6 +106,7 @@ TEST_P(HotRoomTest, NeitherAllocatesNorMapsNorLocks) {
   const absl::StatusOr<ReceiveEngine> engine = ChooseEngine(GetParam(), &why);
   if (!engine.ok()) GTEST_SKIP() << engine.status().message();
   in_worker_thread_ = [] { watched = true; };
+  senders_ = {{*ParseIpNetwork("10.0.0.0/8"), *ParseIpNetwork("127.0.0.0/8")}, 10'000'000};
   const std::vector<RouteConfig> routes = {
       {"annotation.tenant = \"acme\" OR source BEGINSWITH \"10.\"", {"a", "b"}}, {"", {"c"}}};
   StartWorker(GetParam(), routes);

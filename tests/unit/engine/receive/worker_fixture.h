@@ -50,6 +50,7 @@ class WorkerFixture : public ::testing::Test {
     options.sockets = {sockets_.by_worker[0][0].get()};
     options.queue_bytes = sockets_.receive_buffer;
     options.validate = validate;
+    options.senders = senders_;
     StartWorker(std::move(options), routes, dead_letters);
     sender_ = UniqueFd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     sockaddr_in to{};
@@ -96,6 +97,21 @@ class WorkerFixture : public ::testing::Test {
   }
   void TearDown() override { StopWorker(); }
 
+  // Sends from another address of the loopback network.
+  void SendFrom(const char* source, const std::string& bytes, int times) {
+    const UniqueFd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = inet_addr(source);
+    ASSERT_EQ(bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+    address.sin_port = htons(sockets_.port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    for (int i = 0; i < times; ++i) {
+      ASSERT_EQ(sendto(fd.get(), bytes.data(), bytes.size(), 0,
+                       reinterpret_cast<const sockaddr*>(&address), sizeof address),
+                static_cast<ssize_t>(bytes.size()));
+    }
+  }
   void SendRaw(const std::string& bytes) {
     ASSERT_EQ(send(sender_.get(), bytes.data(), bytes.size(), 0),
               static_cast<ssize_t>(bytes.size()));
@@ -128,6 +144,7 @@ class WorkerFixture : public ::testing::Test {
   UdpSockets sockets_;
   std::array<TestLane, 3> lanes_;
   TestLane dead_;
+  SourceGate::Options senders_;
   std::function<void()> in_worker_thread_;
   std::unique_ptr<Worker> worker_;
   std::thread thread_;

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include <set>
+#include <map>
 
 #include "tests/unit/engine/receive/worker_fixture.h"
 
@@ -97,6 +97,52 @@ TEST_P(WorkerTest, RoutesByFilterFansOutAndDropsWhatNobodyWants) {
   EXPECT_EQ(worker_->stats().filtered.value(), 3U);
   ExpectLedger(6);
   EXPECT_EQ(pool_->bytes_used(), 0U) << "both lanes of a fan-out gave the shared batch back";
+}
+
+TEST_P(WorkerTest, HearsOnlyTheSendersOnTheList) {
+  senders_.allow = {*ParseIpNetwork("10.0.0.0/8"), *ParseIpNetwork("127.0.0.1/32")};
+  StartWorker(GetParam(), {{"", {"a"}}});
+  const std::string document = Segment("s");
+  SendFrom("127.0.0.2", "{\"format\": \"json\", \"version\": 1}\n" + document, 30);
+  SendDocument(document);
+  SendRaw("");
+  ASSERT_TRUE(Eventually([&] { return worker_->stats().datagrams.value() == 32; }));
+  StopWorker();
+  EXPECT_EQ(TakeDocuments(&lanes_[0]), std::vector<std::string>{document});
+  EXPECT_EQ(Rejected(RejectReason::kNotAllowed), 30U);
+  EXPECT_EQ(Rejected(RejectReason::kEmpty), 1U);
+  EXPECT_TRUE(TakeDocuments(&dead_).empty());
+  ExpectLedger(32);
+  // They leave room for samples of what others send.
+  RejectSample sample;
+  std::map<RejectReason, int> samples;
+  while (worker_->TakeSample(&sample)) {
+    ++samples[sample.reason];
+    EXPECT_STREQ(sample.source.data(),
+                 sample.reason == RejectReason::kNotAllowed ? "127.0.0.2" : "127.0.0.1");
+  }
+  EXPECT_EQ(samples[RejectReason::kNotAllowed], 4);
+  EXPECT_EQ(samples[RejectReason::kEmpty], 1);
+}
+
+TEST_P(WorkerTest, CapsEverySourceByItself) {
+  senders_.rate = 1;
+  senders_.burst = 100;
+  StartWorker(GetParam(), {{"", {"a"}}});
+  const Time begin = Now();
+  SendFrom("127.0.0.2", "{\"format\": \"json\", \"version\": 1}\n" + Segment("mad"), 500);
+  for (int i = 0; i < 100; ++i) SendDocument(Segment("sound"));
+  ASSERT_TRUE(Eventually([&] { return worker_->stats().datagrams.value() == 600; }));
+  StopWorker();
+  const auto more = static_cast<uint64_t>((Now() - begin) / std::chrono::seconds(1)) + 1;
+  std::map<std::string, size_t> got;
+  for (const std::string& document : TakeDocuments(&lanes_[0])) ++got[document];
+  EXPECT_EQ(got[Segment("sound")], 100U);
+  EXPECT_GE(got[Segment("mad")], 100U);
+  EXPECT_LE(got[Segment("mad")], 100U + more);
+  EXPECT_EQ(Rejected(RejectReason::kRateLimited), 500U - got[Segment("mad")]);
+  EXPECT_TRUE(TakeDocuments(&dead_).empty());
+  ExpectLedger(600);
 }
 
 TEST_P(WorkerTest, RepairsUtf8AndCountsWhatItCannotIndex) {

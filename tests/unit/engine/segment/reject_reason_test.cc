@@ -24,6 +24,7 @@ TEST(RejectReasonTest, NamesSayWhatTheLogSays) {
   EXPECT_EQ(RejectReasonName(RejectReason::kInvalidJson), "invalid_json");
   EXPECT_EQ(RejectReasonName(RejectReason::kInProgressHasEndTime), "in_progress_has_end_time");
   EXPECT_EQ(RejectReasonName(RejectReason::kTooLarge), "too_large");
+  EXPECT_EQ(RejectReasonName(RejectReason::kRateLimited), "rate_limited");
 }
 
 }  // namespace
