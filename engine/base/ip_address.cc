@@ -4,26 +4,12 @@
 #include <arpa/inet.h>
 
 #include <charconv>
-#include <cstring>
 #include <string>
 
 namespace mobula {
 namespace {
 
-constexpr uint64_t kMapped = uint64_t{0xffff} << 32;
 constexpr unsigned kMappedBits = 96;
-
-uint64_t BigEndian(const uint8_t* bytes) noexcept {
-  uint64_t value = 0;
-  for (int i = 0; i < 8; ++i) value = value << 8 | bytes[i];
-  return value;
-}
-
-IpAddress FromV4(const in_addr& v4) noexcept { return {0, kMapped | ntohl(v4.s_addr)}; }
-
-IpAddress FromV6(const in6_addr& v6) noexcept {
-  return {BigEndian(&v6.s6_addr[0]), BigEndian(&v6.s6_addr[8])};
-}
 
 // The first `bits` of 64; all for more.
 uint64_t Mask(unsigned bits) noexcept {
@@ -37,24 +23,9 @@ std::optional<IpAddress> ParseIpAddress(std::string_view text) {
   const std::string terminated(text);
   if (terminated.find('\0') != terminated.npos) return std::nullopt;
   in_addr v4{};
-  if (inet_pton(AF_INET, terminated.c_str(), &v4) == 1) return FromV4(v4);
+  if (inet_pton(AF_INET, terminated.c_str(), &v4) == 1) return IpAddress::Of(v4);
   in6_addr v6{};
-  if (inet_pton(AF_INET6, terminated.c_str(), &v6) == 1) return FromV6(v6);
-  return std::nullopt;
-}
-
-std::optional<IpAddress> IpAddressOf(const sockaddr* address) noexcept {
-  if (address == nullptr) return std::nullopt;
-  if (address->sa_family == AF_INET) {
-    sockaddr_in v4;
-    std::memcpy(&v4, address, sizeof v4);
-    return FromV4(v4.sin_addr);
-  }
-  if (address->sa_family == AF_INET6) {
-    sockaddr_in6 v6;
-    std::memcpy(&v6, address, sizeof v6);
-    return FromV6(v6.sin6_addr);
-  }
+  if (inet_pton(AF_INET6, terminated.c_str(), &v6) == 1) return IpAddress::Of(v6);
   return std::nullopt;
 }
 

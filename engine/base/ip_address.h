@@ -4,9 +4,11 @@
 // Room: any; nothing here allocates but the parsing.
 #pragma once
 
+#include <endian.h>
 #include <netinet/in.h>
 
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <string_view>
 
@@ -21,12 +23,34 @@ struct IpAddress {
     return is_v4() ? (low >> 24 & 0xff) == 127 : high == 0 && low == 1;
   }
   friend bool operator==(const IpAddress&, const IpAddress&) = default;
+
+  static IpAddress Of(const in_addr& v4) noexcept {
+    return {0, uint64_t{0xffff} << 32 | ntohl(v4.s_addr)};
+  }
+  static IpAddress Of(const in6_addr& v6) noexcept {
+    uint64_t halves[2];
+    std::memcpy(halves, &v6, sizeof halves);
+    return {be64toh(halves[0]), be64toh(halves[1])};
+  }
 };
 
 // "10.1.2.3", "fd00::1", "::ffff:10.1.2.3"; without brackets and zone.
 std::optional<IpAddress> ParseIpAddress(std::string_view text);
 // Nothing when `address` is null or of another family.
-std::optional<IpAddress> IpAddressOf(const sockaddr* address) noexcept;
+inline std::optional<IpAddress> IpAddressOf(const sockaddr* address) noexcept {
+  if (address == nullptr) return std::nullopt;
+  if (address->sa_family == AF_INET) {
+    sockaddr_in v4;
+    std::memcpy(&v4, address, sizeof v4);
+    return IpAddress::Of(v4.sin_addr);
+  }
+  if (address->sa_family == AF_INET6) {
+    sockaddr_in6 v6;
+    std::memcpy(&v6, address, sizeof v6);
+    return IpAddress::Of(v6.sin6_addr);
+  }
+  return std::nullopt;
+}
 
 struct IpNetwork {
   IpAddress address;  // bits behind the mask are zero

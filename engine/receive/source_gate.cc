@@ -64,8 +64,9 @@ uint64_t SourceGate::Hash(const IpAddress& source) const noexcept {
 bool SourceGate::Spend(const IpAddress& source, int64_t now) noexcept {
   const uint64_t hash = Hash(source);
   Set& set = sets_[hash % kSets];
-  size_t way = 0;
-  while (way < kWays && set.who[way] != hash) ++way;
+  // All of them, without a branch: which one it is cannot be predicted.
+  size_t way = kWays;
+  for (size_t i = 0; i < kWays; ++i) way = set.who[i] == hash ? i : way;
   if (way == kWays) {
     way = static_cast<size_t>(std::min_element(set.full_at.begin(), set.full_at.end()) -
                               set.full_at.begin());
