@@ -16,6 +16,7 @@ SERVICES = ["engine/metrics", "engine/memory", "engine/segment", "engine/batch",
 BASE = ["engine/base"]
 LAYERS = {
     "engine/base": [],
+    "engine/harden": BASE,
     "engine/metrics": BASE,
     "engine/memory": BASE,
     "engine/segment": BASE,
@@ -34,7 +35,8 @@ LAYERS = {
     "backends/xray": BASE + SERVICES + ["engine/delivery"],
     "backends/file": BASE + SERVICES + ["engine/delivery"],
     "backends/null": BASE + SERVICES + ["engine/delivery"],
-    "engine/app": BASE + SERVICES + ["engine/receive", "engine/route", "engine/delivery", "engine/sampling", "backends"],
+    "engine/app": BASE + SERVICES + ["engine/receive", "engine/route", "engine/delivery", "engine/sampling", "engine/harden",
+                           "backends"],
     "engine/main": BASE + ["engine/app", "engine/config"],
 }
 
@@ -50,6 +52,7 @@ DOORS = {
     "moodycamel/": ["engine/queue"],
     "pugixml": ["engine/aws"],
     "prometheus/": ["engine/app"],
+    "seccomp.h": ["engine/harden"],
     "zlib.h": ["backends/file", "engine/app"],
     "zstd.h": ["backends/file", "engine/spool", "engine/app"],
     "curl/": [],

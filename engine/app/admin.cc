@@ -8,8 +8,10 @@
 
 namespace mobula {
 
-Admin::Admin(const Agent* agent)
-    : agent_(agent), server_(&loop_, [this](const HttpServerRequest& request, const auto& respond) {
+Admin::Admin(const Agent* agent, std::function<void()> enter)
+    : agent_(agent),
+      enter_(std::move(enter)),
+      server_(&loop_, [this](const HttpServerRequest& request, const auto& respond) {
         respond(Answer(request));
       }) {}
 
@@ -26,6 +28,7 @@ absl::Status Admin::Start(const std::string& address) {
   loopback_ = host.rfind("127.", 0) == 0 || host == "[::1]" || host == "localhost";
   thread_ = std::thread([this] {
     pthread_setname_np(pthread_self(), "admin");
+    if (enter_) enter_();
     loop_.Run();
   });
   return absl::OkStatus();

@@ -5,6 +5,7 @@
 // Threads: Start and Stop by the control thread; requests are served on the endpoint's own.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -19,7 +20,8 @@ namespace mobula {
 class Admin {
  public:
   // `agent` outlives it.
-  explicit Admin(const Agent* agent);
+  // `enter` is called first of all on the endpoint's thread.
+  Admin(const Agent* agent, std::function<void()> enter);
   ~Admin();
 
   // Listens on `address` and serves. The error names the address and the setting.
@@ -31,6 +33,7 @@ class Admin {
   HttpReply Answer(const HttpServerRequest& request) const;
 
   const Agent* const agent_;
+  const std::function<void()> enter_;
   IoLoop loop_;
   HttpServer server_;
   uint16_t port_ = 0;

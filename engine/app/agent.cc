@@ -98,10 +98,15 @@ Ledger::Lane LedgerOf(const Lane& lane) {
   return l;
 }
 
-Agent::Agent(Log* log) : log_(log) {}
+Agent::Agent(Log* log, Hardening* hardening) : log_(log), hardening_(hardening) {}
 
-absl::StatusOr<std::unique_ptr<Agent>> Agent::Create(const Config& config, Log* log) {
-  std::unique_ptr<Agent> agent(new Agent(log));
+void Agent::EnterRole(ThreadRole role) const {
+  if (hardening_ != nullptr) hardening_->Enter(role);
+}
+
+absl::StatusOr<std::unique_ptr<Agent>> Agent::Create(const Config& config, Log* log,
+                                                     Hardening* hardening) {
+  std::unique_ptr<Agent> agent(new Agent(log, hardening));
   RETURN_IF_ERROR(agent->Build(config));
   return agent;
 }
@@ -123,6 +128,7 @@ absl::Status Agent::Build(Config config) {
     for (const std::string& warning : opened.warnings()) log_->Warn("unix_socket", warning);
     unix_socket_ = std::make_unique<UnixSocket>(std::move(opened));
   }
+  if (hardening_ != nullptr) hardening_->SocketsBound();
   const int receivers = workers + (unix_socket_ != nullptr ? 1 : 0);
 
   std::string why;
@@ -246,13 +252,16 @@ absl::Status Agent::Start() {
   for (size_t w = 0; w < workers_.size(); ++w) {
     worker_threads_.emplace_back([this, w] {
       pthread_setname_np(pthread_self(), fmt::format("worker-{}", w).c_str());
+      EnterRole(ThreadRole::kReceiver);
       if (const absl::Status status = workers_[w]->Run(); !status.ok()) {
         log_->Error("receiver_failed", std::string(status.message()),
                     {{"worker", static_cast<int>(w)}});
       }
     });
   }
+  EnterRole(ThreadRole::kControl);
   cold_room_->Run();
+  EnterRole(ThreadRole::kLane);
   if (spool_ != nullptr) spool_->Run();
   for (const auto& lane : lanes_) RETURN_IF_ERROR(lane->Start());
   if (dead_letter_lane_ != nullptr) RETURN_IF_ERROR(dead_letter_lane_->Start());

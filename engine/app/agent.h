@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "backends/file/dead_letter_file.h"
 #include "engine/app/cold_room.h"
+#include "engine/app/hardening.h"
 #include "engine/app/ledger.h"
 #include "engine/app/memory_plan.h"
 #include "engine/app/spool_room.h"
@@ -41,7 +42,9 @@ int AllowedCores();
 
 class Agent {
  public:
-  static absl::StatusOr<std::unique_ptr<Agent>> Create(const Config& config, Log* log);
+  // `hardening`, if there is one, outlives it: told when the sockets are bound, and in each thread what that is for.
+  static absl::StatusOr<std::unique_ptr<Agent>> Create(const Config& config, Log* log,
+                                                       Hardening* hardening = nullptr);
   ~Agent();
   Agent(const Agent&) = delete;
   Agent& operator=(const Agent&) = delete;
@@ -87,7 +90,8 @@ class Agent {
   [[nodiscard]] bool Ready(std::string* text) const;
 
  private:
-  explicit Agent(Log* log);
+  Agent(Log* log, Hardening* hardening);
+  void EnterRole(ThreadRole role) const;
   absl::Status Build(Config config);
   void BuildWorkers(const Config& config, std::unique_ptr<const Router> router);
   [[nodiscard]] TelemetryCounts CountsOf(size_t lane) const;
@@ -112,6 +116,7 @@ class Agent {
   };
 
   Log* const log_;
+  Hardening* const hardening_;
   UdpSockets sockets_;
   std::unique_ptr<UnixSocket> unix_socket_;
   MemoryPlan plan_;

@@ -12,6 +12,7 @@
 
 #include "engine/app/admin.h"
 #include "engine/app/agent.h"
+#include "engine/app/hardening.h"
 #include "engine/app/open_log.h"
 #include "engine/app/signals.h"
 #include "engine/app/status_line.h"
@@ -72,7 +73,8 @@ std::string Summary(const BackendConfig& backend) {
 // One run, and what differs between its styles.
 class Run {
  public:
-  Run(const Config& config, RunStyle style, Log* log) : config_(config), style_(style), log_(log) {}
+  Run(const Config& config, RunStyle style, Log* log)
+      : config_(config), style_(style), log_(log), hardening_(config, log) {}
 
   // Returns only when it could not start.
   absl::Status Serve(const std::string& origin);
@@ -97,6 +99,7 @@ class Run {
   const Config& config_;
   const RunStyle style_;
   Log* const log_;
+  Hardening hardening_;
   std::unique_ptr<Agent> agent_;
   std::optional<StatusLine> line_;  // only on a terminal
 };
@@ -209,14 +212,15 @@ absl::Status Run::Serve(const std::string& origin) {
   for (const std::string& warning : config_.warnings) {
     log_->Warn("config", warning, {{"key", warning}});
   }
-  ASSIGN_OR_RETURN(agent_, Agent::Create(config_, log_));
+  ASSIGN_OR_RETURN(agent_, Agent::Create(config_, log_, &hardening_));
   if (as_daemon()) {
     log_->Info("buffer_memory",
                fmt::format("Using buffer memory limit of {} MB", agent_->plan().buffer >> 20));
   }
   // From here on signals are ours: earlier, as while a name is resolved, they simply end the program.
   const Signals signals;
-  Admin admin(agent_.get());
+  hardening_.FilterCalls(agent_->engine() == ReceiveEngine::kIoUring);
+  Admin admin(agent_.get(), [this] { hardening_.Enter(ThreadRole::kLane); });
   RETURN_IF_ERROR(StartAdmin(&admin));
   ASSIGN_OR_RETURN(const Started started, StartAgent(signals));
   if (started == Started::kNot) {
@@ -226,6 +230,7 @@ absl::Status Run::Serve(const std::string& origin) {
     std::fflush(nullptr);
     _exit(0);
   }
+  hardening_.Enter(ThreadRole::kControl);
   log_->Info("listening", fmt::format("Receiving segments on udp {}", agent_->address()));
   TellLanes(config_, log_);
 
@@ -253,6 +258,10 @@ int RunAgent(const ConfigInput& input) {
 }
 
 int RunAgent(const Config& config, const std::string& origin, RunStyle style) {
+  if (const absl::Status begun = Hardening::Begin(config); !begun.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(begun.message()).c_str());
+    return 1;
+  }
   absl::StatusOr<std::unique_ptr<Log>> log = OpenLog(config.log);
   if (!log.ok() && style == RunStyle::kDaemon) {
     const std::string why(log.status().message());

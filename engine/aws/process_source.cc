@@ -117,6 +117,11 @@ class Program {
 
  private:
   static absl::Status Failed(int error) {
+    // What seccomp says of a call that it refuses.
+    if (error == ENOSYS) {
+      return absl::UnavailableError(
+          "cannot be run: no profile had one when the agent was started; start it again");
+    }
     return absl::UnavailableError(fmt::format("cannot be run: {}", std::strerror(error)));
   }
 

@@ -69,6 +69,16 @@ absl::StatusOr<SharedProfile> SharedProfile::Load(const Paths& paths, const std:
   return profile;
 }
 
+bool SharedProfile::MentionPrograms(const Paths& paths) {
+  const auto mentions = [](const std::string& path) {
+    absl::StatusOr<std::string> text = ReadFile(path);
+    if (!text.ok()) return false;
+    absl::AsciiStrToLower(&*text);
+    return text->find("credential_process") != std::string::npos;
+  };
+  return mentions(paths.credentials) || mentions(paths.config);
+}
+
 absl::StatusOr<SharedProfile> SharedProfile::LoadSsoSession(const Paths& paths,
                                                             const std::string& name) {
   SharedProfile session;

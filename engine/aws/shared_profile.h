@@ -30,6 +30,9 @@ class SharedProfile {
   // Reads both files; what the credentials file says wins.
   static absl::StatusOr<SharedProfile> Load(const Paths& paths, const std::string& name);
 
+  // Whether some profile of either file may have a credential_process.
+  static bool MentionPrograms(const Paths& paths);
+
   // The [sso-session `name`] of the config file.
   static absl::StatusOr<SharedProfile> LoadSsoSession(const Paths& paths, const std::string& name);
 

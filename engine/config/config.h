@@ -177,6 +177,13 @@ struct AwsConfig {
   bool metadata = true;
 };
 
+enum class SeccompMode : uint8_t { kOff, kLog, kOn };
+
+struct SecurityConfig {
+  std::string user;  // NAME[:GROUP] or UID[:GID] that is run as; empty: whoever starts it
+  SeccompMode seccomp = SeccompMode::kOn;
+};
+
 struct ShutdownConfig {
   Duration grace = std::chrono::seconds(20);
 };
@@ -193,6 +200,7 @@ struct Config {
   AdminConfig admin;
   AwsConfig aws;
   LogConfig log;
+  SecurityConfig security;
   ShutdownConfig shutdown;
   // Whether it is the X-Ray daemon's settings: messages then name those.
   bool of_daemon = false;

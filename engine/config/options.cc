@@ -433,6 +433,9 @@ constexpr TextForm kSessionName = {"2 to 64 of A-Z, a-z, 0-9 and _+=,.@-",
                                    "^[A-Za-z0-9_+=,.@-]{2,64}$"};
 constexpr TextForm kTagValue = {"at most 256 letters, digits, blanks and _.:/=+-@",
                                 "^[^\\x00-\\x1f!-*,;-<>?\\[-^`{-\\x7f]{0,256}$"};
+constexpr TextForm kUnixUser = {
+    "a user and perhaps a group, by name or number, such as mobula or 10001:10001",
+    "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})?$"};
 constexpr TextForm kProxyUrl = {
     "a URL such as http://proxy.example:3128 or http://user:password@proxy.example:3128",
     "^https?://[^/]+/?$"};
@@ -605,6 +608,13 @@ std::vector<Option> MakeOptions() {
       Size("log.rotate.size", "", IN_CONFIG(log.rotate_size), {{"never", 0}}, {64 * kKiB, kTiB},
               "size at which the log file becomes `.1`"),
       Number("log.rotate.keep", "", IN_CONFIG(log.rotate_keep), {}, {1, 10'000}, "older log files kept"),
+
+      Form("security.user", "", IN_CONFIG(security.user), IsUnixUser, kUnixUser,
+              "the user to become, and the group, when started as root; without it: whoever starts it"),
+      Choice<SeccompMode>("security.seccomp", "", IN_CONFIG(security.seccomp),
+              {{"on", SeccompMode::kOn}, {"log", SeccompMode::kLog}, {"off", SeccompMode::kOff},
+               {"true", SeccompMode::kOn}, {"false", SeccompMode::kOff}},
+              "system calls that the agent has no use for: `on` refuses them, `log` lets them pass and tells the kernel's audit log"),
 
       Live(Span("shutdown.grace", "", IN_CONFIG(shutdown.grace), {0, 10 * kMinute},
               "time for delivering what is held after SIGTERM; the rest is counted as dropped")),

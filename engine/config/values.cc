@@ -12,6 +12,7 @@
 #include <limits>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "engine/segment/utf8.h"
 
 namespace mobula {
@@ -208,6 +209,18 @@ std::optional<int> ParseMode(std::string_view text) {
   const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), mode, 8);
   if (error != std::errc() || rest != text.data() + text.size()) return std::nullopt;
   return mode;
+}
+
+bool IsUnixUser(std::string_view text) {
+  const auto is_name = [](std::string_view name) {
+    const auto fits = [](char c) {
+      return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' || c == '-';
+    };
+    return !name.empty() && name.size() <= 64 && name.front() != '-' && name.front() != '.' &&
+           std::all_of(name.begin(), name.end(), fits);
+  };
+  const size_t colon = text.find(':');
+  return is_name(text.substr(0, colon)) && (colon == text.npos || is_name(text.substr(colon + 1)));
 }
 
 bool IsSocketPath(std::string_view text) {

@@ -37,6 +37,8 @@ std::string HidePassword(std::string_view url);
 
 // An octal mode from 0000 to 0777 in four digits: "0660".
 std::optional<int> ParseMode(std::string_view text);
+// "mobula", "mobula:adm", "10001:10001".
+bool IsUnixUser(std::string_view text);
 // What sockaddr_un takes.
 bool IsSocketPath(std::string_view text);
 

@@ -160,13 +160,13 @@ class Mobula:
             json.dump(self.config, f)
 
     # life ---------------------------------------------------------------------------------------------------
-    def start(self):
-        """Starts it, with a log of this start's own."""
+    def start(self, **process):
+        """Starts it, with a log of this start's own; `process` as for Popen."""
         self.starts += 1
         self.log_path = os.path.join(self.folder, f"stderr-{self.starts}.txt")
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen([BINARY, "run", "-c", self.config_path], cwd=self.folder, stdin=subprocess.DEVNULL,
-                                            stdout=log, stderr=log, env=self.environment)
+                                            stdout=log, stderr=log, env=self.environment, **process)
         wait_for(lambda: self.process.poll() is not None or self.ready(), lambda: f"readiness; it said {self.log[-2000:]}")
         assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.log[-2000:]}"
 

@@ -155,5 +155,15 @@ TEST(ValuesTest, WhatStsTakes) {
   EXPECT_FALSE(IsSocketPath(std::string(108, 'a')));
 }
 
+TEST(ValuesTest, UnixUsers) {
+  for (const char* good : {"mobula", "_x-ray", "10001", "10001:10001", "mobula:adm", "a.b"}) {
+    EXPECT_TRUE(IsUnixUser(good)) << good;
+  }
+  for (const char* bad : {"", ":", "a:", ":b", "a:b:c", "-1", "a b", "a/b", ".a", "a:-b"}) {
+    EXPECT_FALSE(IsUnixUser(bad)) << bad;
+  }
+  EXPECT_FALSE(IsUnixUser(std::string(65, 'a')));
+}
+
 }  // namespace
 }  // namespace mobula
