@@ -12,7 +12,7 @@
 #include "absl/strings/match.h"
 #include "engine/aws/credentials_document.h"
 #include "engine/aws/retrying_client.h"
-#include "engine/aws/small_file.h"
+#include "engine/base/small_file.h"
 #include "engine/base/status_macros.h"
 #include "engine/segment/json_reader.h"
 

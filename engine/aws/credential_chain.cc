@@ -15,9 +15,9 @@
 #include "engine/aws/renewing_provider.h"
 #include "engine/aws/role_source.h"
 #include "engine/aws/shared_profile.h"
-#include "engine/aws/small_file.h"
 #include "engine/aws/web_identity_source.h"
 #include "engine/base/check.h"
+#include "engine/base/small_file.h"
 
 namespace mobula {
 namespace {

@@ -12,8 +12,8 @@
 #include "engine/aws/flag_text.h"
 #include "engine/aws/retrying_client.h"
 #include "engine/aws/shared_profile.h"
-#include "engine/aws/small_file.h"
 #include "engine/base/aws_region.h"
+#include "engine/base/small_file.h"
 #include "engine/base/status_macros.h"
 #include "engine/segment/json_reader.h"
 

@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 
 #include "absl/strings/ascii.h"
-#include "engine/aws/small_file.h"
+#include "engine/base/small_file.h"
 #include "engine/base/status_macros.h"
 
 namespace mobula {

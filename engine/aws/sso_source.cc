@@ -14,10 +14,10 @@
 #include "engine/aws/iso_time.h"
 #include "engine/aws/retrying_client.h"
 #include "engine/aws/sigv4.h"
-#include "engine/aws/small_file.h"
 #include "engine/aws/uri_encode.h"
 #include "engine/base/aws_region.h"
 #include "engine/base/check.h"
+#include "engine/base/small_file.h"
 #include "engine/base/status_macros.h"
 #include "engine/segment/json_reader.h"
 

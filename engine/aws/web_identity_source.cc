@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
-#include "engine/aws/small_file.h"
+#include "engine/base/small_file.h"
 
 namespace mobula {
 namespace {

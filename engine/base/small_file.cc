@@ -1,5 +1,5 @@
-// Tested by tests/unit/engine/aws/small_file_test.cc.
-#include "engine/aws/small_file.h"
+// Tested by tests/unit/engine/base/small_file_test.cc.
+#include "engine/base/small_file.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>

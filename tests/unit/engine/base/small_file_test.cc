@@ -1,5 +1,5 @@
-// Tests of engine/aws/small_file.h.
-#include "engine/aws/small_file.h"
+// Tests of engine/base/small_file.h.
+#include "engine/base/small_file.h"
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>

@@ -1,4 +1,4 @@
-// Reads a small file whole: the shared AWS files, tokens.
+// Reads a small file whole: the shared AWS files, tokens, certificates.
 //
 // Room:   cold.
 // Errors: NotFound when there is no such file; FailedPrecondition when it cannot be read or is over the limit. The
