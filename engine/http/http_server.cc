@@ -9,18 +9,20 @@
 #include <array>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ip/v6_only.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/write.hpp>
 #include <boost/beast/http/basic_parser.hpp>
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/status.hpp>
 #include <cerrno>
+#include <cstring>
 #include <iterator>
 #include <optional>
 #include <set>
 
 #include "absl/strings/match.h"
 #include "engine/base/check.h"
+#include "engine/base/ip_address.h"
 #include "engine/base/status_macros.h"
 #include "engine/http/close_on_exec.h"
 #include "engine/http/http_url.h"
@@ -206,6 +208,11 @@ class HttpServer::Impl : public std::enable_shared_from_this<Impl> {
   void Close();
 
   [[nodiscard]] uint16_t port() const { return acceptor_.local_endpoint().port(); }
+  [[nodiscard]] bool is_loopback() const {
+    const Tcp::endpoint endpoint = acceptor_.local_endpoint();
+    const auto address = IpAddressOf(endpoint.data());
+    return address && address->is_loopback();
+  }
 
  private:
   class Connection;
@@ -244,7 +251,18 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
   void Start() {
     error_code ignored;
     socket_.set_option(Tcp::no_delay(true), ignored);
-    Next(server_->options_.head_timeout);
+    socket_.non_blocking(true, ignored);
+    const Tcp::endpoint peer = socket_.remote_endpoint(ignored);
+    peer_ = peer.address().is_v6() ? fmt::format("[{}]:{}", peer.address().to_string(), peer.port())
+                                   : fmt::format("{}:{}", peer.address().to_string(), peer.port());
+    if (server_->options_.tls == nullptr) {
+      Next(server_->options_.head_timeout);
+      return;
+    }
+    state_ = State::kHandshake;
+    quiet_since_ = std::chrono::steady_clock::now();
+    SetTimer(server_->options_.head_timeout);
+    WaitReadable();
   }
 
   // Does nothing unless it is request number `turn` that waits for its answer.
@@ -259,6 +277,7 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
     state_ = State::kClosed;
     timer_.Cancel();
     error_code ignored;
+    tls_.reset();
     socket_.close(ignored);
     parser_.reset();
     exchange_.reset();
@@ -279,12 +298,47 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
 
  private:
   enum class State : uint8_t {
+    kHandshake,
     kReading,   // a request, or waiting for one
     kPending,   // the handler has it
     kReplying,  // writing the answer
     kEnding,    // answered for the last time; what still comes is thrown away
     kClosed
   };
+
+  void Handshake() {
+    if (tls_ == nullptr && !BeginTls()) return;
+    switch (tls_->Handshake().status) {
+      case IoStatus::kDone:
+        verified_ = tls_->peer_verified();
+        Next(server_->options_.head_timeout);
+        return;
+      case IoStatus::kWantRead:
+        WaitReadable();
+        return;
+      case IoStatus::kWantWrite:
+        WaitWritable();
+        return;
+      case IoStatus::kEnd:
+      case IoStatus::kError:
+        Close();
+        return;
+    }
+  }
+
+  // False when the client does not speak TLS, or there is no memory.
+  bool BeginTls() {
+    constexpr char kHandshakeRecord = 0x16;
+    char first = 0;
+    const ssize_t got = ::recv(socket_.native_handle(), &first, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (got == 1 && first != kHandshakeRecord) {
+      Refuse(400, "this port speaks TLS: ask with https");
+      return false;
+    }
+    tls_ = server_->options_.tls->NewStream(socket_.native_handle());
+    if (tls_ == nullptr) Close();
+    return tls_ != nullptr;
+  }
 
   void Next(Duration patience) {
     state_ = State::kReading;
@@ -345,12 +399,12 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
     } else if (kept) {
       received_.erase(0, received_.size() - rest.size());
     } else {
-      return Receive(rest);
+      return Store(rest);
     }
     return true;
   }
 
-  bool Receive(std::string_view data) {
+  bool Store(std::string_view data) {
     while (!received_share_.Append(data, 0, &received_)) {
       if (server_->RefuseTheSlowest(this)) continue;
       RefuseBusy();
@@ -369,6 +423,8 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
     head_done_ = true;
     SetTimer(server_->options_.timeout);
     exchange_->Show();
+    exchange_->shown.peer = peer_;
+    exchange_->shown.verified = verified_;
     const HttpServerRequest& request = exchange_->shown;
     // The parser would take other codings for no body at all, or for chunked.
     const auto is_coding = [](const auto& h) { return SameName(h.first, "transfer-encoding"); };
@@ -388,9 +444,8 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
     if (parser_->is_done() || !all_taken || !request.body.empty()) return true;
     // There is room for it: all earlier answers have been handed over. Half of it would spoil the answer.
     constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-    const ssize_t sent = ::send(socket_.native_handle(), kContinue.data(), kContinue.size(),
-                                MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (sent == static_cast<ssize_t>(kContinue.size())) return true;
+    const IoResult sent = Send(kContinue, {});
+    if (sent.status == IoStatus::kDone && sent.bytes == kContinue.size()) return true;
     Close();
     return false;
   }
@@ -432,12 +487,76 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
     }
     quiet_since_ = std::chrono::steady_clock::now();
     SetTimer(server_->options_.timeout);
-    const std::array<asio::const_buffer, 2> parts = {
-        asio::buffer(reply_head_),
-        asio::buffer(reply_shared_ != nullptr ? *reply_shared_ : reply_body_)};
-    asio::async_write(socket_, parts, [self = shared_from_this()](const error_code& error, size_t) {
-      if (self->state_ == State::kReplying) self->OnReplied(error);
+    written_ = 0;
+    writing_ = true;
+    Write();
+  }
+
+  void Write() {
+    if (!writing_) return;
+    const std::string& body = reply_shared_ != nullptr ? *reply_shared_ : reply_body_;
+    bool ok = true;
+    while (ok && written_ < reply_head_.size() + body.size()) {
+      const size_t of_head = std::min(written_, reply_head_.size());
+      const IoResult result = Send(std::string_view(reply_head_).substr(of_head),
+                                   std::string_view(body).substr(written_ - of_head));
+      switch (result.status) {
+        case IoStatus::kDone:
+          written_ += result.bytes;
+          break;
+        case IoStatus::kWantWrite:
+          WaitWritable();
+          return;
+        case IoStatus::kWantRead:
+          WaitReadable();
+          return;
+        case IoStatus::kEnd:
+        case IoStatus::kError:
+          ok = false;
+          break;
+      }
+    }
+    writing_ = false;
+    // Not from here: a client that sends a hundred requests at once would have them answered inside of each other.
+    asio::post(server_->context_, [self = shared_from_this(), ok] {
+      if (self->state_ == State::kReplying) self->OnReplied(ok);
     });
+  }
+
+  // Sends some of `head`, and of `body` behind it.
+  IoResult Send(std::string_view head, std::string_view body) {
+    if (tls_ == nullptr) {
+      iovec parts[2] = {{const_cast<char*>(head.data()), head.size()},
+                        {const_cast<char*>(body.data()), body.size()}};
+      msghdr message{};
+      message.msg_iov = parts;
+      message.msg_iovlen = 2;
+      const ssize_t sent = ::sendmsg(socket_.native_handle(), &message, MSG_NOSIGNAL);
+      return sent >= 0 ? IoResult{IoStatus::kDone, static_cast<size_t>(sent)}
+                       : IoResult{Unready(IoStatus::kWantWrite)};
+    }
+    if (head.empty()) return tls_->Write(body.data(), body.size());
+    if (body.empty()) return tls_->Write(head.data(), head.size());
+    // They share the first record; rebuilt alike when the write has to be tried again.
+    std::array<char, 16 * 1024> record;
+    const size_t head_bytes = std::min(head.size(), record.size());
+    const size_t body_bytes = std::min(body.size(), record.size() - head_bytes);
+    std::memcpy(record.data(), head.data(), head_bytes);
+    std::memcpy(record.data() + head_bytes, body.data(), body_bytes);
+    return tls_->Write(record.data(), head_bytes + body_bytes);
+  }
+
+  IoResult Receive(char* data, size_t size) {
+    // What comes behind the end is thrown away as it is.
+    if (tls_ != nullptr && state_ != State::kEnding) return tls_->Read(data, size);
+    const ssize_t got = ::recv(socket_.native_handle(), data, size, 0);
+    if (got == 0) return {IoStatus::kEnd};
+    return got > 0 ? IoResult{IoStatus::kDone, static_cast<size_t>(got)}
+                   : IoResult{Unready(IoStatus::kWantRead)};
+  }
+
+  static IoStatus Unready(IoStatus wanted) {
+    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? wanted : IoStatus::kError;
   }
 
   bool CountReply(const HttpReply& reply) {
@@ -449,12 +568,12 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
     return true;
   }
 
-  void OnReplied(const error_code& error) {
+  void OnReplied(bool ok) {
     std::string().swap(reply_head_);
     std::string().swap(reply_body_);
     reply_shared_.reset();
     reply_share_.Clear();
-    if (error) {
+    if (!ok) {
       Close();
     } else if (keep_alive_) {
       Next(server_->options_.idle_timeout);
@@ -471,6 +590,7 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
       return;
     }
     error_code ignored;
+    if (tls_ != nullptr) tls_->Close();
     socket_.shutdown(Tcp::socket::shutdown_send, ignored);
     Forget();
     SetTimer(server_->options_.timeout);
@@ -480,34 +600,68 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
   void WaitReadable() {
     if (waits_readable_) return;
     waits_readable_ = true;
-    socket_.async_wait(Tcp::socket::wait_read,
+    auto ready = [self = shared_from_this()](const error_code& error) {
+      self->waits_readable_ = false;
+      if (!error) self->OnReadable();
+    };
+    // Of what TLS has taken and we have not, no readiness of the socket tells. But what it called dry may be a part of
+    // a record, of which there is more to come.
+    if (tls_ != nullptr && !dry_ && tls_->Pending()) {
+      asio::post(server_->context_, [ready = std::move(ready)] { ready(error_code()); });
+    } else {
+      socket_.async_wait(Tcp::socket::wait_read, std::move(ready));
+    }
+  }
+
+  // Only for what was to be written, or for TLS, which may have to write something of its own.
+  void WaitWritable() {
+    if (waits_writable_) return;
+    waits_writable_ = true;
+    socket_.async_wait(Tcp::socket::wait_write,
                        [self = shared_from_this()](const error_code& error) {
-                         self->waits_readable_ = false;
-                         if (!error) self->OnReadable();
+                         self->waits_writable_ = false;
+                         if (!error) self->OnReady();
                        });
   }
 
+  void OnReady() {
+    if (state_ == State::kHandshake) {
+      Handshake();
+    } else if (state_ == State::kReplying) {
+      Write();
+    } else {
+      OnReadable();
+    }
+  }
+
   void OnReadable() {
-    if (state_ == State::kReplying || state_ == State::kClosed) return;
+    if (state_ == State::kClosed) return;
+    if (state_ == State::kHandshake) return Handshake();
+    // Nothing is read meanwhile; TLS may have waited for this to write on.
+    if (state_ == State::kReplying) return Write();
     // More of what the client sends ahead is left with the kernel until the answer is out.
     if (state_ == State::kPending && received_.size() >= server_->options_.header_bytes_max) return;
     auto& buffer = server_->scratch_;
-    const ssize_t size =
-        ::recv(socket_.native_handle(), buffer.data(), buffer.size(), MSG_DONTWAIT);
-    if (size < 0) {
-      if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) {
+    const IoResult result = Receive(buffer.data(), buffer.size());
+    dry_ = result.status == IoStatus::kWantRead;
+    switch (result.status) {
+      case IoStatus::kDone:
+        break;
+      case IoStatus::kWantRead:
         WaitReadable();
-      } else {
+        return;
+      case IoStatus::kWantWrite:
+        WaitWritable();
+        return;
+      case IoStatus::kEnd:
+        peer_done_ = true;
+        if (state_ != State::kPending) Close();
+        return;
+      case IoStatus::kError:
         Close();
-      }
-      return;
+        return;
     }
-    if (size == 0) {
-      peer_done_ = true;
-      if (state_ != State::kPending) Close();
-      return;
-    }
-    const std::string_view data(buffer.data(), static_cast<size_t>(size));
+    const std::string_view data(buffer.data(), result.bytes);
     if (state_ == State::kEnding) {
       WaitReadable();
     } else if (state_ == State::kPending) {
@@ -518,7 +672,7 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
       }
     } else if (received_.empty()) {
       Parse(data, /*kept=*/false);
-    } else if (Receive(data)) {
+    } else if (Store(data)) {
       Parse(received_, /*kept=*/true);
     }
   }
@@ -531,10 +685,15 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
 
   std::shared_ptr<Impl> server_;  // null once closed
   Tcp::socket socket_;
+  std::string peer_;
+  std::unique_ptr<TlsStream> tls_;
+  bool verified_ = false;
+  bool dry_ = false;  // TLS has taken all there was
   IoLoop::Timer timer_;
   State state_ = State::kReading;
   Time quiet_since_{};
   bool waits_readable_ = false;
+  bool waits_writable_ = false;
   bool peer_done_ = false;  // the client sends no more
 
   std::string received_;  // not yet parsed
@@ -551,6 +710,8 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
   bool head_only_ = false;
 
   std::string reply_head_;
+  size_t written_ = 0;  // of head and body
+  bool writing_ = false;
   std::string reply_body_;
   std::shared_ptr<const std::string> reply_shared_;  // in place of it
   ByteShare reply_share_;
@@ -704,6 +865,7 @@ HttpServer::~HttpServer() { Close(); }
 
 absl::Status HttpServer::Listen(std::string_view address) { return impl_->Listen(address); }
 uint16_t HttpServer::port() const { return impl_->port(); }
+bool HttpServer::is_loopback() const { return impl_->is_loopback(); }
 void HttpServer::Close() { impl_->Close(); }
 
 }  // namespace mobula

@@ -5,7 +5,8 @@
 // Threads:   the loop's thread; the handler is called there and must not wait.
 // Ownership: the loop outlives the server.
 // Errors:    Listen names the address. A request that is no HTTP, over a limit or too slow is answered 400, 413,
-//            417, 431, 501, 503 or not at all, and the connection closed; the handler never sees it.
+//            417, 431, 501, 503 or not at all, and the connection closed; the handler never sees it. Over TLS, who
+//            speaks plain HTTP is answered 400, and a handshake that fails ends the connection.
 // Limits:    those of Options and 128 headers a request; every time-out is absolute, so that no byte buys more
 //            time. One connection more ends the one that has been quiet longest, and first one whose client has
 //            said that it sends no more. The kernel keeps 64 KiB each way for a connection. Over the budget a
@@ -29,6 +30,7 @@
 #include "engine/base/time.h"
 #include "engine/http/byte_budget.h"
 #include "engine/http/io_loop.h"
+#include "engine/http/tls_server.h"
 
 namespace mobula {
 
@@ -36,6 +38,8 @@ struct HttpServerRequest {
   std::string_view method;  // a HEAD request is shown as GET; its answer goes out without the body
   std::string_view target;  // as sent, with its query
   std::string body;         // may be moved away
+  std::string_view peer;    // who asks: "10.1.2.3:45678", "[fd00::1]:45678"
+  bool verified = false;    // over TLS, and the client showed a certificate that was accepted
   std::vector<std::pair<std::string_view, std::string_view>> headers;
   // Counts all of this: to be kept by who keeps the body or copies of the rest.
   std::shared_ptr<ByteShare> share;
@@ -77,6 +81,9 @@ class HttpServer {
     size_t body_bytes_max = 64 * 1024;
     // Of all connections together: requests that come, and answers that go out. Null: 32 MiB.
     std::shared_ptr<ByteBudget> budget;
+    // Null: plain HTTP. Outlives the server. What TLS itself takes is not counted in the budget; a handshake has
+    // `head_timeout`.
+    TlsServerContext* tls = nullptr;
   };
 
   HttpServer(IoLoop* loop, Handler handler) : HttpServer(loop, std::move(handler), Options()) {}
@@ -89,6 +96,8 @@ class HttpServer {
   absl::Status Listen(std::string_view address);
   // The port listened on. REQUIRES: Listen returned OK.
   [[nodiscard]] uint16_t port() const;
+  // Whether only this machine can reach it. REQUIRES: Listen returned OK.
+  [[nodiscard]] bool is_loopback() const;
   // Stops listening and ends every connection. Safe twice.
   void Close();
 

@@ -14,7 +14,8 @@
 
 namespace mobula::testing {
 
-// A self-signed certificate for `names` ("DNS:localhost,IP:127.0.0.1"), its key, and both in a server context.
+// A self-signed certificate for `names` ("DNS:localhost,IP:127.0.0.1"), its key, and both in a context, for a server or
+// a client.
 class Certificate {
  public:
   explicit Certificate(const char* names, int days = 1) {
@@ -37,13 +38,12 @@ class Certificate {
     X509_sign(certificate_, key_, EVP_sha256());
 
     char path[] = "/tmp/mobula-ca-XXXXXX";
-    const int fd = ::mkstemp(path);
+    ::close(::mkstemp(path));
     path_ = path;
-    FILE* const file = ::fdopen(fd, "w");
-    PEM_write_X509(file, certificate_);
-    std::fclose(file);
+    key_path_ = path_ + ".key";
+    WriteTo(path_, key_path_);
 
-    context_ = SSL_CTX_new(TLS_server_method());
+    context_ = SSL_CTX_new(TLS_method());
     SSL_CTX_use_certificate(context_, certificate_);
     SSL_CTX_use_PrivateKey(context_, key_);
   }
@@ -52,18 +52,33 @@ class Certificate {
     X509_free(certificate_);
     EVP_PKEY_free(key_);
     ::unlink(path_.c_str());
+    ::unlink(key_path_.c_str());
   }
   Certificate(const Certificate&) = delete;
   Certificate& operator=(const Certificate&) = delete;
 
   SSL_CTX* context() { return context_; }
   const std::string& path() { return path_; }
+  const std::string& key_path() { return key_path_; }
+
+  // The same as PEM files elsewhere. With a passphrase the key is encrypted.
+  void WriteTo(const std::string& path, const std::string& key_path,
+               const char* passphrase = nullptr) {
+    FILE* file = std::fopen(path.c_str(), "w");
+    PEM_write_X509(file, certificate_);
+    std::fclose(file);
+    file = std::fopen(key_path.c_str(), "w");
+    PEM_write_PrivateKey(file, key_, passphrase != nullptr ? EVP_aes_256_cbc() : nullptr, nullptr,
+                         0, nullptr, const_cast<char*>(passphrase));
+    std::fclose(file);
+  }
 
  private:
   EVP_PKEY* key_;
   X509* certificate_;
   SSL_CTX* context_;
   std::string path_;
+  std::string key_path_;
 };
 
 }  // namespace mobula::testing
