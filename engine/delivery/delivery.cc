@@ -194,6 +194,8 @@ void Delivery::Abandon(DeliveryActions* actions) {
       DropDocuments(item, item.documents, DropReason::kShutdown, "", actions);
     }
   };
+  // What the spool does not take now has nowhere else to go.
+  for (Spilling& spilling : spilling_) spilling.otherwise = DropReason::kShutdown;
   for (auto& [id, call] : std::exchange(in_flight_, {})) give_up(std::move(call.item));
   for (Item& item : std::exchange(waiting_, {})) give_up(std::move(item));
   for (Item& item : std::exchange(ready_, {})) give_up(std::move(item));
@@ -206,7 +208,7 @@ void Delivery::Abandon(DeliveryActions* actions) {
 Time Delivery::next_timer() const {
   Time at = waiting_.empty() ? kTimeNever : waiting_.front().not_before;
   // Without a rest Proceed has already started what may start.
-  if (failures_ > 0 && MayStart()) at = std::min(at, rest_until_);
+  if (failures_ > 0 && NextSource() != Source::kNone) at = std::min(at, rest_until_);
   if (FramesWanted() > 0)
     at = std::min(at, std::max(fetch_after_, failures_ > 0 ? rest_until_ : Time{}));
   return std::min(at, SpillTime());
@@ -231,23 +233,24 @@ bool Delivery::MayStart() const {
   return failures_ > 0 ? in_epoch_ == 0 : in_flight_.size() < static_cast<size_t>(window_);
 }
 
-std::deque<Delivery::Item>* Delivery::NextQueue() {
-  if (!MayStart()) return nullptr;
-  std::deque<Item>* queue = &ready_;
+Delivery::Source Delivery::NextSource() const {
+  if (!MayStart()) return Source::kNone;
+  Source source = Source::kLive;
   if (ready_.empty()) {
-    if (failures_ == 0 && restored_in_flight_ >= RestoredMax()) return nullptr;
-    queue = &restored_;
+    if (failures_ == 0 && restored_in_flight_ >= RestoredMax()) return Source::kNone;
+    source = Source::kSpool;
   } else if (!restored_.empty() && restored_in_flight_ == 0 && !restored_last_) {
     // Live work that never ends must not keep the spool from emptying, nor the other way round.
-    queue = &restored_;
+    source = Source::kSpool;
   }
-  const bool fits = in_flight_.empty() || in_flight_bytes_ + queue->front().held->batch->cost() <=
-                                              options_.in_flight_bytes;
-  return fits ? queue : nullptr;
+  const Item& next = source == Source::kLive ? ready_.front() : restored_.front();
+  const bool fits =
+      in_flight_.empty() || in_flight_bytes_ + next.held->batch->cost() <= options_.in_flight_bytes;
+  return fits ? source : Source::kNone;
 }
 
 void Delivery::Proceed(Time now, DeliveryActions* actions) {
-  KeepQuota(actions);
+  KeepQuota(now, actions);
   SpillWhileFailing(now, actions);
   if (failures_ > 0 && now < rest_until_) return;
   StartCalls(now, actions);
@@ -255,9 +258,10 @@ void Delivery::Proceed(Time now, DeliveryActions* actions) {
 }
 
 void Delivery::StartCalls(Time now, DeliveryActions* actions) {
-  while (std::deque<Item>* const queue = NextQueue()) {
-    Item item = std::move(queue->front());
-    queue->pop_front();
+  for (Source source = NextSource(); source != Source::kNone; source = NextSource()) {
+    std::deque<Item>& queue = source == Source::kLive ? ready_ : restored_;
+    Item item = std::move(queue.front());
+    queue.pop_front();
     restored_last_ = item.restored();
     if (restored_last_) ++restored_in_flight_;
     ++item.attempts;
@@ -282,8 +286,8 @@ size_t Delivery::FramesWanted() const {
   const size_t bytes = account_->held_bytes.value();
   const size_t room =
       bytes < options_.quota ? (options_.quota - bytes) / BlockPool::kBlockBytesMax : 0;
-  return std::min(most - restored_in_flight_,
-                  in_flight_.empty() ? std::max<size_t>(1, room) : room);
+  // A frame for which something else had to go would go back at once.
+  return std::min(most - restored_in_flight_, bytes == 0 ? std::max<size_t>(1, room) : room);
 }
 
 void Delivery::PutBack(Item item, DeliveryActions* actions) {
@@ -410,7 +414,7 @@ void Delivery::Shrink(const InFlight& call) {
   window_ = std::max(1.0, window_ * 0.7);
 }
 
-void Delivery::KeepQuota(DeliveryActions* actions) {
+void Delivery::KeepQuota(Time now, DeliveryActions* actions) {
   size_t held = account_->held_bytes.value();
   if (held <= options_.quota) return;
   // One write for several batches is cheaper: the spool gets an eighth more than it must.
@@ -433,6 +437,7 @@ void Delivery::KeepQuota(DeliveryActions* actions) {
     if (oldest.held.use_count() == 1) held -= std::min(held, oldest.held->batch->cost());
     if (oldest.restored()) {
       Return(oldest, actions);
+      fetch_after_ = now + kSpoolPause;
     } else if (options_.spool) {
       Spill(std::move(oldest), DropReason::kBufferFull, actions);
     } else {

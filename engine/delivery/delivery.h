@@ -29,6 +29,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <random>
@@ -36,7 +37,6 @@
 #include <string_view>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "engine/delivery/exporter.h"
 #include "engine/queue/lane_account.h"
 
@@ -173,6 +173,7 @@ class Delivery {
 
     [[nodiscard]] bool restored() const { return held->token != 0; }
   };
+  enum class Source : uint8_t { kNone, kLive, kSpool };
   struct Spilling {
     uint64_t id;
     Item item;
@@ -187,8 +188,8 @@ class Delivery {
   // Ends every event: spills, starts calls and asks for frames as far as the state allows.
   void Proceed(Time now, DeliveryActions* actions);
   void StartCalls(Time now, DeliveryActions* actions);
-  // Where the next call comes from; null: none may start, but for the rest that may still last.
-  std::deque<Item>* NextQueue();
+  // Where the next call comes from, but for the rest that may still last.
+  [[nodiscard]] Source NextSource() const;
   void PutBack(Item item, DeliveryActions* actions);
   // The documents leave our hands: settled, or (`left`) back to the spool. No-op for live ones.
   void LetGo(const Item& item, DocumentSet documents, bool left, DeliveryActions* actions);
@@ -217,7 +218,7 @@ class Delivery {
   void Shrink(const InFlight& call);
   // There is room for another call.
   [[nodiscard]] bool MayStart() const;
-  void KeepQuota(DeliveryActions* actions);
+  void KeepQuota(Time now, DeliveryActions* actions);
   [[nodiscard]] Duration Backoff(int failures);
 
   Options options_;
@@ -229,7 +230,7 @@ class Delivery {
   std::deque<Item> restored_;  // from the spool
   std::vector<Item> waiting_;  // a heap by not_before: documents refused one by one for now
   std::deque<Spilling> spilling_;
-  absl::flat_hash_map<CallId, InFlight> in_flight_;
+  std::map<CallId, InFlight> in_flight_;  // ordered: one seed, one run
   size_t in_flight_bytes_ = 0;
   size_t restored_in_flight_ = 0;  // calls
   bool restored_last_ = false;     // the call started last was one

@@ -36,8 +36,8 @@ class DeliveryTest : public ::testing::Test {
     return builder.Close();
   }
   // As the inbox does it.
-  void Arrive(size_t documents, Time now = kStart) {
-    BatchRef batch = MakeBatch(documents);
+  void Arrive(size_t documents, Time now = kStart, const std::string& text = "doc") {
+    BatchRef batch = MakeBatch(documents, text);
     account_.entered.Add(documents);
     account_.held.Add(documents);
     account_.held_bytes.Add(batch->cost());
@@ -99,6 +99,30 @@ TEST_F(DeliveryTest, RetriesAfterARestWithOneCallAtATime) {
   Answer(calls[0].id, {}, next);
   EXPECT_EQ(TakeCalls().size(), 3U);
   EXPECT_FALSE(delivery_->failing());
+  ExpectBalanced();
+}
+
+// Found by simulation: the lane's thread went round until the older call was over.
+TEST_F(DeliveryTest, WhatDoesNotFitBesideAnOlderCallWaitsForItsEndNotForATimer) {
+  options_.in_flight_bytes = 11 << 10;
+  options_.quota = 16 << 10;
+  Make();
+  Arrive(1);
+  Arrive(1);
+  auto calls = TakeCalls();
+  ASSERT_EQ(calls.size(), 2U);
+  Arrive(1, kStart, std::string(6000, 'x'));
+  ASSERT_TRUE(TakeCalls().empty())
+      << "two pages and two of the others are more than may be in flight";
+  Answer(calls[0].id, Result(Verdict::kRetry, "http_503"));
+  Arrive(1);  // pushes out the one that failed
+  ASSERT_EQ(TakeDrops().size(), 1U);
+  const Time rested = kStart + seconds(1);
+  delivery_->OnTimer(rested, &actions_);
+  EXPECT_TRUE(TakeCalls().empty());
+  EXPECT_EQ(delivery_->next_timer(), kTimeNever);
+  Answer(calls[1].id, Result(Verdict::kRetry, "http_503"), rested);
+  EXPECT_FALSE(TakeCalls().empty());
   ExpectBalanced();
 }
 

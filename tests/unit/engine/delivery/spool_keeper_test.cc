@@ -47,6 +47,11 @@ class SpoolKeeperTest : public ::testing::Test {
   }
 
   void Arrive(size_t documents, size_t bytes = 100) {
+    Enter(documents, bytes);
+    Keep();
+  }
+  // Without what it leads to on disk.
+  void Enter(size_t documents, size_t bytes) {
     BatchBuilder builder(pool_.get(), {64, seconds(1)});
     for (size_t i = 0; i < documents; ++i) {
       std::string text = std::to_string(++last_document_);
@@ -60,7 +65,6 @@ class SpoolKeeperTest : public ::testing::Test {
     account_->held_bytes.Add(batch->cost());
     keeper_->Tell(delivery_.get());
     delivery_->OnBatch(std::move(batch), now_, &actions_);
-    Keep();
   }
   void Answer(const DeliveryActions::Call& call, const ExportResult& result) {
     if (result.verdict == Verdict::kDelivered) {
@@ -339,6 +343,47 @@ TEST_F(SpoolKeeperTest, LiveWorkComesFirstAndTheSpoolIsNotForgotten) {
   EXPECT_GT(live_calls, restored_calls);
   ExpectBalanced();
   Deliver();
+  ExpectBalanced();
+}
+
+// Found by simulation: the frame was fetched, put back for the quota and fetched again, for ever.
+TEST_F(SpoolKeeperTest, AFrameThatDoesNotFitBesideWhatWaitsIsNotFetched) {
+  options_.quota = 320 << 10;
+  Restart();
+  for (int i = 0; i < 3; ++i) Arrive(50, 5000);
+  Fail(seconds(3));
+  Restart();
+  Arrive(40, 2000);
+  auto calls = TakeCalls();
+  ASSERT_EQ(calls.size(), 1U);
+  ExportResult throttled;
+  ForEach(calls[0].documents, [&](size_t i) {
+    throttled.documents.push_back({static_cast<uint8_t>(i), Verdict::kThrottled, "Throttled"});
+  });
+  Answer(calls[0], throttled);
+  calls.clear();
+  EXPECT_TRUE(TakeCalls().empty());
+  EXPECT_GT(delivery_->next_timer(), now_);
+  seen_.clear();
+  Deliver();
+  EXPECT_GE(seen_.size(), 140U);
+  ExpectBalanced();
+}
+
+// Found by simulation.
+TEST_F(SpoolKeeperTest, WhatTheSpoolRefusesAtTheEndIsDroppedAlsoWhenItWasToBeKept) {
+  for (int i = 0; i < 4; ++i) Arrive(50);
+  Fail(seconds(3));
+  disk_.read_only = true;
+  Enter(10, 100);
+  Enter(10, 100);
+  ASSERT_FALSE(actions_.spills.empty());
+  actions_.calls.clear();
+  delivery_->Abandon(&actions_);
+  Keep();
+  EXPECT_TRUE(delivery_->idle());
+  EXPECT_EQ(account_->held.value(), 0U);
+  EXPECT_GE(Dropped(DropReason::kShutdown), 20U);
   ExpectBalanced();
 }
 
