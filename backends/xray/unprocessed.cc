@@ -2,6 +2,7 @@
 #include "backends/xray/unprocessed.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "engine/batch/batch_builder.h"
@@ -63,6 +64,28 @@ std::optional<UnprocessedMatcher::Match> UnprocessedMatcher::Find(std::string_vi
 
 std::optional<UnprocessedMatcher::Match> UnprocessedMatcher::FindWithoutId() {
   return FindFirst([](const Known& known) { return !IsSegmentId(known.id); });
+}
+
+void JoinUnprocessed(
+    const Batch& batch, DocumentSet documents, XrayAnswer* answer,
+    absl::FunctionRef<void(const XrayAnswer::Unprocessed&, const UnprocessedMatcher::Match*)>
+        tell) {
+  UnprocessedMatcher matcher(batch, documents);
+  std::vector<std::optional<UnprocessedMatcher::Match>> matches;
+  for (const XrayAnswer::Unprocessed& entry : answer->unprocessed) {
+    matches.push_back(matcher.Find(entry.id));
+  }
+  for (size_t i = 0; i < matches.size(); ++i) {
+    const XrayAnswer::Unprocessed& entry = answer->unprocessed[i];
+    std::optional<UnprocessedMatcher::Match>& match = matches[i];
+    // "MissingId" of nobody is about a document in which nobody can read an id. What names neither a
+    // document nor a reason is no entry.
+    if (!match && !entry.code.empty()) match = matcher.FindWithoutId();
+    tell(entry, match ? &*match : nullptr);
+    if (!match) continue;
+    answer->result.documents.push_back(
+        {static_cast<uint8_t>(match->index), entry.verdict, entry.code});
+  }
 }
 
 }  // namespace mobula

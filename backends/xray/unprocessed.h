@@ -10,6 +10,8 @@
 #include <string>
 #include <string_view>
 
+#include "absl/functional/function_ref.h"
+#include "backends/xray/answer.h"
 #include "engine/batch/batch.h"
 
 namespace mobula {
@@ -46,5 +48,11 @@ class UnprocessedMatcher {
   DocumentSet unmatched_;
   std::unique_ptr<Known[]> known_;  // made when first needed, by index of the batch
 };
+
+// Joins what an answer says of single documents to those of the call: result.documents. Tells every entry, with
+// the document it is about, if there is one.
+void JoinUnprocessed(
+    const Batch& batch, DocumentSet documents, XrayAnswer* answer,
+    absl::FunctionRef<void(const XrayAnswer::Unprocessed&, const UnprocessedMatcher::Match*)> tell);
 
 }  // namespace mobula

@@ -4,9 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <optional>
 #include <utility>
-#include <vector>
 
 #include "backends/xray/answer.h"
 #include "backends/xray/request_body.h"
@@ -181,28 +179,17 @@ void XrayExporter::OnClockError(const Call& call, std::chrono::seconds error) {
 }
 
 void XrayExporter::ReadUnprocessed(const Call& call, XrayAnswer* answer) {
-  UnprocessedMatcher matcher(call.batch, call.body.taken);
-  std::vector<std::optional<UnprocessedMatcher::Match>> matches;
-  for (const XrayAnswer::Unprocessed& entry : answer->unprocessed) {
-    matches.push_back(matcher.Find(entry.id));
-  }
-  for (size_t i = 0; i < matches.size(); ++i) {
-    const XrayAnswer::Unprocessed& entry = answer->unprocessed[i];
-    std::optional<UnprocessedMatcher::Match>& match = matches[i];
-    // "MissingId" of nobody is about a document in which nobody can read an id. What names neither a
-    // document nor a reason is no entry.
-    if (!match && !entry.code.empty()) match = matcher.FindWithoutId();
+  const auto tell = [this](const XrayAnswer::Unprocessed& entry,
+                           const UnprocessedMatcher::Match* match) {
     const std::string_view id = entry.id.empty() ? "without id" : std::string_view(entry.id);
     context_.log->Error(
         "segment_unprocessed",
-        match && !match->trace_id.empty()
+        match != nullptr && !match->trace_id.empty()
             ? fmt::format("Unprocessed trace {}, segment {}: {}", match->trace_id, id, entry.code)
             : fmt::format("Unprocessed segment {}: {}", id, entry.code),
         {{"key", fmt::format("{}/{}", name_, entry.code)}, {"detail", entry.message}});
-    if (!match) continue;
-    answer->result.documents.push_back(
-        {static_cast<uint8_t>(match->index), entry.verdict, entry.code});
-  }
+  };
+  JoinUnprocessed(call.batch, call.body.taken, answer, tell);
 }
 
 absl::Status XrayExporter::Shutdown() {
