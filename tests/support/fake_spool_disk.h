@@ -3,6 +3,7 @@
 // Room:      test.
 // Lifecycle: outlives what works on it. After Crash every call fails and changes nothing, so that the crashed
 //            program's objects can be destroyed; Restart makes the disk usable again, as the next process finds it.
+//            Several programs at once, each killed alone: one Process each.
 // Threads:   any; one lock.
 #pragma once
 
@@ -23,6 +24,13 @@
 namespace mobula {
 
 class FakeSpoolDisk final : public SpoolDisk {
+  struct Life {
+    bool killed = false;
+    uint64_t changes = 0;
+    uint64_t kill_at = 0;  // 0: never
+  };
+  using LifeRef = std::shared_ptr<Life>;
+
  public:
   // What a call is, for Faults and the hook. Reads change nothing; all others are points to crash at.
   enum class Operation : uint8_t {
@@ -46,21 +54,46 @@ class FakeSpoolDisk final : public SpoolDisk {
     kTorn,      // a power cut after which new names, sizes and some of the unsynced bytes are there
   };
 
+  // One program's way to the disk. Destroy its objects soon after Kill: its locks go with them.
+  class Process final : public SpoolDisk {
+   public:
+    explicit Process(FakeSpoolDisk* disk) : disk_(disk) {}
+    absl::StatusOr<std::unique_ptr<SpoolDir>> OpenRoot(const std::string& path,
+                                                       SpoolAccess access) override {
+      return disk_->OpenRootAs(path, access, life_);
+    }
+    void Kill() {
+      const std::lock_guard<std::recursive_mutex> lock(disk_->mutex_);
+      life_->killed = true;
+    }
+    // As CrashAt, for this program alone.
+    void KillAt(uint64_t change) {
+      const std::lock_guard<std::recursive_mutex> lock(disk_->mutex_);
+      life_->kill_at = life_->changes + change;
+    }
+    [[nodiscard]] bool killed() const { return life_->killed; }
+
+   private:
+    FakeSpoolDisk* const disk_;
+    const std::shared_ptr<Life> life_ = std::make_shared<Life>();
+  };
+
   // --- faults
 
   // Bytes of all files together; a write beyond it stops short.
   uint64_t capacity = UINT64_MAX;
   // Every change answers FailedPrecondition.
   bool read_only = false;
-  // Asked before each call, with the path; what is not OK is the answer. May move a clock: a slow disk.
+  // Asked before each call, with the path; what is not OK is the answer. May move a clock: a slow disk. May
+  // look at files, as at one that is about to be removed.
   std::function<absl::Status(Operation, const std::string&)> fault;
   // The number of the change that crashes, counted from now; a write does half its work. 0: none.
   void CrashAt(uint64_t change) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<std::recursive_mutex> lock(mutex_);
     crash_at_ = change == 0 ? 0 : changes_ + change;
   }
   void Crash() {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<std::recursive_mutex> lock(mutex_);
     crashed_ = true;
   }
   [[nodiscard]] bool crashed() const { return crashed_; }
@@ -68,7 +101,7 @@ class FakeSpoolDisk final : public SpoolDisk {
   [[nodiscard]] uint64_t changes() const { return changes_; }
 
   void Restart(After after, uint64_t seed = 1) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<std::recursive_mutex> lock(mutex_);
     crashed_ = false;
     crash_at_ = 0;
     locks_.clear();
@@ -81,6 +114,8 @@ class FakeSpoolDisk final : public SpoolDisk {
       for (const auto& [path, node] : durable_) {
         if (nodes_.count(path) == 0 && !Named(node) && (seed = Next(seed)) % 2 == 0) {
           nodes_[path] = node;
+          const std::string folder = path.substr(0, path.rfind('/'));
+          if (nodes_.count(folder) == 0) nodes_[folder] = MakeNode(true);
         }
       }
     }
@@ -99,7 +134,7 @@ class FakeSpoolDisk final : public SpoolDisk {
   // --- looking and meddling, without faults
 
   [[nodiscard]] std::vector<std::string> Paths() const {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<std::recursive_mutex> lock(mutex_);
     std::vector<std::string> paths;
     for (const auto& [path, node] : nodes_) {
       if (!node->directory) paths.push_back(path);
@@ -108,13 +143,13 @@ class FakeSpoolDisk final : public SpoolDisk {
   }
   // Of a file, to be read or changed; null when there is none.
   [[nodiscard]] std::string* Bytes(const std::string& path) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<std::recursive_mutex> lock(mutex_);
     const auto found = nodes_.find(path);
     return found == nodes_.end() || found->second->directory ? nullptr : &found->second->bytes;
   }
   // Makes a file and the directories above it, synced.
   void Put(const std::string& path, std::string_view bytes) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<std::recursive_mutex> lock(mutex_);
     for (size_t slash = path.find('/', 1); slash != std::string::npos;
          slash = path.find('/', slash + 1)) {
       const std::string folder = path.substr(0, slash);
@@ -126,7 +161,7 @@ class FakeSpoolDisk final : public SpoolDisk {
   }
   // Removes a directory and all in it, as an operator would.
   void Delete(const std::string& path) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<std::recursive_mutex> lock(mutex_);
     for (auto* names : {&nodes_, &durable_}) {
       for (auto it = names->begin(); it != names->end();) {
         const bool below = it->first == path || it->first.starts_with(path + "/");
@@ -137,15 +172,7 @@ class FakeSpoolDisk final : public SpoolDisk {
 
   absl::StatusOr<std::unique_ptr<SpoolDir>> OpenRoot(const std::string& path,
                                                      SpoolAccess access) override {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (nodes_.count(path) == 0) {
-      if (access == SpoolAccess::kRead) return absl::NotFoundError(path);
-      if (absl::Status status = Change(Operation::kMakeDir, path); !status.ok()) return status;
-      durable_[path] = nodes_[path] = MakeNode(true);
-    } else if (absl::Status status = Look(Operation::kOpen, path); !status.ok()) {
-      return status;
-    }
-    return std::make_unique<Dir>(this, path);
+    return OpenRootAs(path, access, std::make_shared<Life>());
   }
 
  private:
@@ -164,18 +191,22 @@ class FakeSpoolDisk final : public SpoolDisk {
 
   class File final : public SpoolFile {
    public:
-    File(FakeSpoolDisk* disk, std::string path, NodeRef node)
-        : disk_(disk), path_(std::move(path)), node_(std::move(node)), epoch_(disk->epoch_) {}
+    File(FakeSpoolDisk* disk, std::string path, NodeRef node, LifeRef life)
+        : disk_(disk),
+          path_(std::move(path)),
+          node_(std::move(node)),
+          life_(std::move(life)),
+          epoch_(disk->epoch_) {}
 
     absl::StatusOr<size_t> Read(uint64_t offset, char* to, size_t size) override {
-      const std::lock_guard<std::mutex> lock(disk_->mutex_);
+      const std::lock_guard<std::recursive_mutex> lock(disk_->mutex_);
       if (absl::Status status = Check(Operation::kRead); !status.ok()) return status;
       if (offset >= node_->bytes.size()) return size_t{0};
       return node_->bytes.copy(to, size, offset);
     }
 
     absl::Status Write(uint64_t offset, std::string_view bytes) override {
-      const std::lock_guard<std::mutex> lock(disk_->mutex_);
+      const std::lock_guard<std::recursive_mutex> lock(disk_->mutex_);
       absl::Status status = Check(Operation::kWrite);
       size_t taken = bytes.size();
       if (!status.ok()) {
@@ -196,14 +227,14 @@ class FakeSpoolDisk final : public SpoolDisk {
     }
 
     absl::Status Truncate(uint64_t size) override {
-      const std::lock_guard<std::mutex> lock(disk_->mutex_);
+      const std::lock_guard<std::recursive_mutex> lock(disk_->mutex_);
       if (absl::Status status = Check(Operation::kTruncate); !status.ok()) return status;
       node_->bytes.resize(size);
       return absl::OkStatus();
     }
 
     absl::Status Sync() override {
-      const std::lock_guard<std::mutex> lock(disk_->mutex_);
+      const std::lock_guard<std::recursive_mutex> lock(disk_->mutex_);
       if (absl::Status status = Check(Operation::kSync); !status.ok()) return status;
       node_->synced = node_->bytes;
       return absl::OkStatus();
@@ -212,29 +243,30 @@ class FakeSpoolDisk final : public SpoolDisk {
    private:
     absl::Status Check(Operation operation) {
       if (epoch_ != disk_->epoch_) return absl::UnavailableError("of a crashed process");
-      return operation == Operation::kRead ? disk_->Look(operation, path_)
-                                           : disk_->Change(operation, path_);
+      return operation == Operation::kRead ? disk_->Look(operation, path_, *life_)
+                                           : disk_->Change(operation, path_, life_.get());
     }
 
     FakeSpoolDisk* const disk_;
     const std::string path_;
     const NodeRef node_;
+    const LifeRef life_;
     const uint64_t epoch_;
   };
 
   class Dir final : public SpoolDir {
    public:
-    Dir(FakeSpoolDisk* disk, std::string path)
-        : disk_(disk), path_(std::move(path)), epoch_(disk->epoch_) {}
+    Dir(FakeSpoolDisk* disk, std::string path, LifeRef life)
+        : disk_(disk), path_(std::move(path)), life_(std::move(life)), epoch_(disk->epoch_) {}
     ~Dir() override {
-      const std::lock_guard<std::mutex> lock(disk_->mutex_);
+      const std::lock_guard<std::recursive_mutex> lock(disk_->mutex_);
       if (locked_ && epoch_ == disk_->epoch_) std::erase(disk_->locks_, path_);
     }
 
     [[nodiscard]] const std::string& path() const override { return path_; }
 
     absl::StatusOr<std::vector<SpoolDirEntry>> List() override {
-      const std::lock_guard<std::mutex> lock(disk_->mutex_);
+      const std::lock_guard<std::recursive_mutex> lock(disk_->mutex_);
       if (absl::Status status = Check(Operation::kList, path_); !status.ok()) return status;
       std::vector<SpoolDirEntry> entries;
       for (const auto& [path, node] : disk_->nodes_) {
@@ -247,26 +279,26 @@ class FakeSpoolDisk final : public SpoolDisk {
     }
 
     absl::StatusOr<std::unique_ptr<SpoolFile>> Create(const std::string& name) override {
-      const std::lock_guard<std::mutex> lock(disk_->mutex_);
+      const std::lock_guard<std::recursive_mutex> lock(disk_->mutex_);
       if (absl::Status s = Check(Operation::kCreate, At(name)); !s.ok()) return s;
       if (disk_->nodes_.count(path_) == 0) return absl::NotFoundError(path_);
       if (disk_->nodes_.count(At(name)) != 0) return absl::AlreadyExistsError(At(name));
       const NodeRef node = MakeNode(false);
       disk_->nodes_[At(name)] = node;
-      return std::make_unique<File>(disk_, At(name), node);
+      return std::make_unique<File>(disk_, At(name), node, life_);
     }
 
     absl::StatusOr<std::unique_ptr<SpoolFile>> Open(const std::string& name, SpoolAccess) override {
-      const std::lock_guard<std::mutex> lock(disk_->mutex_);
+      const std::lock_guard<std::recursive_mutex> lock(disk_->mutex_);
       if (absl::Status s = Check(Operation::kOpen, At(name)); !s.ok()) return s;
       const auto found = disk_->nodes_.find(At(name));
       if (found == disk_->nodes_.end()) return absl::NotFoundError(At(name));
-      return std::make_unique<File>(disk_, At(name), found->second);
+      return std::make_unique<File>(disk_, At(name), found->second, life_);
     }
 
     absl::Status Rename(const std::string& name, SpoolDir* to,
                         const std::string& new_name) override {
-      const std::lock_guard<std::mutex> lock(disk_->mutex_);
+      const std::lock_guard<std::recursive_mutex> lock(disk_->mutex_);
       if (absl::Status s = Check(Operation::kRename, At(name)); !s.ok()) return s;
       const std::string target = to->path() + "/" + new_name;
       const auto found = disk_->nodes_.find(At(name));
@@ -279,20 +311,20 @@ class FakeSpoolDisk final : public SpoolDisk {
     }
 
     absl::Status Remove(const std::string& name) override {
-      const std::lock_guard<std::mutex> lock(disk_->mutex_);
+      const std::lock_guard<std::recursive_mutex> lock(disk_->mutex_);
       if (absl::Status s = Check(Operation::kRemove, At(name)); !s.ok()) return s;
       return disk_->nodes_.erase(At(name)) > 0 ? absl::OkStatus() : absl::NotFoundError(At(name));
     }
 
     absl::Status Sync() override {
-      const std::lock_guard<std::mutex> lock(disk_->mutex_);
+      const std::lock_guard<std::recursive_mutex> lock(disk_->mutex_);
       if (absl::Status s = Check(Operation::kSyncDir, path_); !s.ok()) return s;
       disk_->SyncNames(path_);
       return absl::OkStatus();
     }
 
     absl::Status MakeDir(const std::string& name) override {
-      const std::lock_guard<std::mutex> lock(disk_->mutex_);
+      const std::lock_guard<std::recursive_mutex> lock(disk_->mutex_);
       if (absl::Status s = Check(Operation::kMakeDir, At(name)); !s.ok()) return s;
       if (disk_->nodes_.count(At(name)) != 0) return absl::AlreadyExistsError(At(name));
       disk_->nodes_[At(name)] = MakeNode(true);
@@ -300,14 +332,14 @@ class FakeSpoolDisk final : public SpoolDisk {
     }
 
     absl::StatusOr<std::unique_ptr<SpoolDir>> OpenDir(const std::string& name) override {
-      const std::lock_guard<std::mutex> lock(disk_->mutex_);
+      const std::lock_guard<std::recursive_mutex> lock(disk_->mutex_);
       if (absl::Status s = Check(Operation::kOpen, At(name)); !s.ok()) return s;
       if (disk_->nodes_.count(At(name)) == 0) return absl::NotFoundError(At(name));
-      return std::make_unique<Dir>(disk_, At(name));
+      return std::make_unique<Dir>(disk_, At(name), life_);
     }
 
     absl::Status RemoveDir(const std::string& name) override {
-      const std::lock_guard<std::mutex> lock(disk_->mutex_);
+      const std::lock_guard<std::recursive_mutex> lock(disk_->mutex_);
       if (absl::Status s = Check(Operation::kRemoveDir, At(name)); !s.ok()) return s;
       const auto next = disk_->nodes_.upper_bound(At(name) + "/");
       if (next != disk_->nodes_.end() && next->first.starts_with(At(name) + "/")) {
@@ -317,7 +349,7 @@ class FakeSpoolDisk final : public SpoolDisk {
     }
 
     absl::StatusOr<bool> TryLock() override {
-      const std::lock_guard<std::mutex> lock(disk_->mutex_);
+      const std::lock_guard<std::recursive_mutex> lock(disk_->mutex_);
       if (absl::Status s = Check(Operation::kLock, path_); !s.ok()) return s;
       if (disk_->nodes_.count(path_) == 0) return absl::NotFoundError(path_);
       if (Held()) return false;
@@ -330,17 +362,17 @@ class FakeSpoolDisk final : public SpoolDisk {
     }
 
     [[nodiscard]] bool Locked() override {
-      const std::lock_guard<std::mutex> lock(disk_->mutex_);
+      const std::lock_guard<std::recursive_mutex> lock(disk_->mutex_);
       return Held();
     }
 
     [[nodiscard]] bool StillThere() override {
-      const std::lock_guard<std::mutex> lock(disk_->mutex_);
-      return disk_->crashed_ || disk_->nodes_.count(path_) != 0;
+      const std::lock_guard<std::recursive_mutex> lock(disk_->mutex_);
+      return disk_->crashed_ || life_->killed || disk_->nodes_.count(path_) != 0;
     }
 
     absl::StatusOr<uint64_t> FreeBytes() override {
-      const std::lock_guard<std::mutex> lock(disk_->mutex_);
+      const std::lock_guard<std::recursive_mutex> lock(disk_->mutex_);
       return disk_->capacity - std::min(disk_->capacity, disk_->Used());
     }
 
@@ -352,25 +384,46 @@ class FakeSpoolDisk final : public SpoolDisk {
     absl::Status Check(Operation operation, const std::string& path) {
       if (epoch_ != disk_->epoch_) return absl::UnavailableError("of a crashed process");
       return operation == Operation::kOpen || operation == Operation::kList
-                 ? disk_->Look(operation, path)
-                 : disk_->Change(operation, path);
+                 ? disk_->Look(operation, path, *life_)
+                 : disk_->Change(operation, path, life_.get());
     }
 
     FakeSpoolDisk* const disk_;
     const std::string path_;
+    const LifeRef life_;
     const uint64_t epoch_;
     bool locked_ = false;
   };
 
-  absl::Status Look(Operation operation, const std::string& path) {
+  absl::StatusOr<std::unique_ptr<SpoolDir>> OpenRootAs(const std::string& path, SpoolAccess access,
+                                                       LifeRef life) {
+    const std::lock_guard<std::recursive_mutex> lock(mutex_);
+    if (nodes_.count(path) == 0) {
+      if (access == SpoolAccess::kRead) return absl::NotFoundError(path);
+      const absl::Status status = Change(Operation::kMakeDir, path, life.get());
+      if (!status.ok()) return status;
+      durable_[path] = nodes_[path] = MakeNode(true);
+    } else if (absl::Status status = Look(Operation::kOpen, path, *life); !status.ok()) {
+      return status;
+    }
+    return std::make_unique<Dir>(this, path, std::move(life));
+  }
+
+  absl::Status Look(Operation operation, const std::string& path, const Life& life) {
+    if (life.killed) return absl::UnavailableError("killed");
     if (crashed_) return absl::UnavailableError("crashed");
     return fault ? fault(operation, path) : absl::OkStatus();
   }
 
-  absl::Status Change(Operation operation, const std::string& path) {
+  absl::Status Change(Operation operation, const std::string& path, Life* life) {
     half_done_ = false;
+    if (life->killed) return absl::UnavailableError("killed");
     if (crashed_) return absl::UnavailableError("crashed");
     ++changes_;
+    if (++life->changes == life->kill_at) {
+      life->killed = half_done_ = true;
+      return absl::UnavailableError("killed");
+    }
     if (crash_at_ != 0 && changes_ >= crash_at_) {
       crashed_ = half_done_ = true;
       return absl::UnavailableError("crashed");
@@ -430,7 +483,7 @@ class FakeSpoolDisk final : public SpoolDisk {
   SystemTime modified{};  // of every file that is listed
 
  private:
-  mutable std::mutex mutex_;
+  mutable std::recursive_mutex mutex_;
   std::map<std::string, NodeRef> nodes_;
   std::map<std::string, NodeRef> durable_;  // names that were synced
   std::vector<std::string> locks_;
