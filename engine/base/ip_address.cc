@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 
+#include <bit>
 #include <charconv>
 #include <string>
 
@@ -48,6 +49,19 @@ std::optional<IpNetwork> ParseIpNetwork(std::string_view text, bool* cleared) {
   network.address = {address->high & network.mask.high, address->low & network.mask.low};
   if (cleared != nullptr) *cleared = !(network.address == *address);
   return network;
+}
+
+std::string ToString(const IpNetwork& network) {
+  const int bits = std::popcount(network.mask.high) + std::popcount(network.mask.low);
+  char text[INET6_ADDRSTRLEN] = "";
+  if (network.address.is_v4()) {
+    const in_addr v4{htonl(static_cast<uint32_t>(network.address.low))};
+    inet_ntop(AF_INET, &v4, text, sizeof text);
+    return std::string(text) + "/" + std::to_string(bits - static_cast<int>(kMappedBits));
+  }
+  const uint64_t halves[2] = {htobe64(network.address.high), htobe64(network.address.low)};
+  inet_ntop(AF_INET6, halves, text, sizeof text);
+  return std::string(text) + "/" + std::to_string(bits);
 }
 
 }  // namespace mobula

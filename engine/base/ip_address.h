@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace mobula {
@@ -67,5 +68,7 @@ struct IpNetwork {
 // "10.0.0.0/8", "fd00::/8". Bits behind the prefix are cleared; whether there were any is told in `cleared`, which may
 // be null.
 std::optional<IpNetwork> ParseIpNetwork(std::string_view text, bool* cleared = nullptr);
+// The same as text: "10.0.0.0/8".
+std::string ToString(const IpNetwork& network);
 
 }  // namespace mobula

@@ -300,7 +300,13 @@ Option Allow() {
     target.config->udp.allow.push_back(*network);
     return absl::OkStatus();
   };
-  return row;
+  const auto get = [](const OptionTarget& t) -> auto& { return t.config->udp.allow; };
+  return Readable(std::move(row), get, [](const std::vector<IpNetwork>& networks) {
+    std::string text;
+    for (const IpNetwork& network : networks)
+      text += (text.empty() ? "" : ", ") + ToString(network);
+    return text;
+  });
 }
 
 // Who may send to the socket. The leading 0 is needed: a YAML 1.1 tool writes 0660 as 432.

@@ -11,7 +11,8 @@ namespace {
 
 // Of a backend, or of a route.
 bool IsOfOneOfMany(const Option& option) {
-  return option.path.find_first_of("*[") != std::string::npos;
+  const std::string_view path = option.path;
+  return path.substr(0, path.find_first_of(".[")) == "backends" || path.substr(0, 6) == "routes";
 }
 
 std::string Told(std::string text) { return text.empty() ? "none" : text; }
@@ -29,7 +30,9 @@ std::vector<OptionChange> KeepForRestart(const Config& running, Config* next) {
     std::string new_text = option.show(to);
     if (old_text == new_text) continue;
     option.copy(from, to);
-    changes.push_back({option.path, Told(std::move(old_text)), Told(std::move(new_text))});
+    // A list is told as a whole: "receivers.udp.allow".
+    changes.push_back({option.path.substr(0, option.path.find('[')), Told(std::move(old_text)),
+                       Told(std::move(new_text))});
   }
   return changes;
 }

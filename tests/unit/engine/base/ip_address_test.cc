@@ -87,6 +87,15 @@ TEST(IpNetworkTest, TellsBitsBehindThePrefix) {
   EXPECT_TRUE(cleared);
 }
 
+TEST(IpNetworkTest, IsTextAgain) {
+  for (const char* text : {"10.0.0.0/8", "0.0.0.0/0", "192.0.2.1/32", "fd00::/8", "::/0", "::1/128",
+                           "2001:db8:0:8000::/49"}) {
+    EXPECT_EQ(ToString(*ParseIpNetwork(text)), text);
+  }
+  EXPECT_EQ(ToString(*ParseIpNetwork("10.9.9.9/8")), "10.0.0.0/8");
+  EXPECT_EQ(ToString(*ParseIpNetwork("::ffff:10.0.0.0/104")), "10.0.0.0/8");
+}
+
 TEST(IpNetworkTest, RefusesWhatIsNone) {
   for (const char* text : {"", "/8", "10.0.0.0", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/-1",
                            "10.0.0.0/8 ", "10.0.0.0/+8", "10.0.0/8", "fd00::/129", "fd00::",
