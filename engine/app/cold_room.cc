@@ -16,6 +16,7 @@ namespace mobula {
 namespace {
 
 constexpr Duration kListenAgain = std::chrono::seconds(5);
+constexpr Duration kTellUnverified = std::chrono::minutes(1);
 constexpr Duration kOnThreadMax = std::chrono::seconds(3);
 
 Time Now() { return std::chrono::steady_clock::now(); }
@@ -152,7 +153,23 @@ absl::Status ColdRoom::StartTelemetry(
   return absl::OkStatus();
 }
 
+void ColdRoom::TellUnverified() const {
+  for (const BackendConfig& backend : config_.backends) {
+    const auto* xray = std::get_if<XrayBackendConfig>(&backend.settings);
+    if (xray == nullptr || xray->tls.verify) continue;
+    log_->Warn("tls_not_verified",
+               fmt::format("The certificate of backend {} is not checked ({}): whoever is in "
+                           "between can read and change what is sent",
+                           backend.name, config_.of_daemon ? "NoVerifySSL" : "tls.verify: false"),
+               {{"key", backend.name}});
+  }
+}
+
 void ColdRoom::Housekeep(Time now) {
+  if (unverified_told_ == Time::min() || now - unverified_told_ >= kTellUnverified) {
+    unverified_told_ = now;
+    TellUnverified();
+  }
   if (closed_ || now < listen_again_ || sampling_fault().empty()) return;
   listen_again_ = now + kListenAgain;
   loop_.Post([this] { Listen(); });

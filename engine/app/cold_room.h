@@ -45,7 +45,8 @@ class ColdRoom {
   absl::Status OpenSamplingPort(const std::string& udp_address);
   // `counts` says what the lane of backend number `backend` has counted; called on this room's thread.
   absl::Status StartTelemetry(const std::function<TelemetryCounts(size_t backend)>& counts);
-  // About once a second: a port that could not be had is tried again.
+  // About once a second: a port that could not be had is tried again; that certificates are not checked is said again
+  // each minute.
   void Housekeep(Time now);
 
   // Soon, and for good.
@@ -66,6 +67,7 @@ class ColdRoom {
   bool OnThread(std::function<void()> f);
   absl::StatusOr<SamplingProxy::Options> SamplingOptions(const std::string& udp_address);
   void Listen();
+  void TellUnverified() const;
 
   const Config config_;
   Log* const log_;
@@ -78,6 +80,7 @@ class ColdRoom {
   bool reports_ = false;
   bool closed_ = false;  // the sampling port
   Time listen_again_ = Time::min();
+  Time unverified_told_ = Time::min();
   std::thread thread_;
   std::promise<void> ended_;
   const std::future<void> has_ended_ = ended_.get_future();  // the thread

@@ -33,12 +33,14 @@ std::vector<NewFolder> FoldersOf(const Config& config) {
   return folders;
 }
 
-bool MayRunPrograms(const Config& config) {
+// Of the shared AWS files; without an xray backend nobody reads them.
+SharedProfile::Paths ProfilePaths(const Config& config) {
   const auto is_xray = [](const BackendConfig& backend) {
     return std::holds_alternative<XrayBackendConfig>(backend.settings);
   };
-  return std::any_of(config.backends.begin(), config.backends.end(), is_xray) &&
-         SharedProfile::MentionPrograms(SharedProfile::FindPaths(ProcessEnvironment()));
+  return std::any_of(config.backends.begin(), config.backends.end(), is_xray)
+             ? SharedProfile::FindPaths(ProcessEnvironment())
+             : SharedProfile::Paths();
 }
 
 }  // namespace
@@ -54,6 +56,14 @@ absl::Status Hardening::Begin(const Config& config) {
 
 Hardening::Hardening(const Config& config, Log* log) : config_(config), log_(log) {}
 
+void Hardening::TellExposedFiles() const {
+  for (const std::string& path : SharedProfile::ExposedFiles(ProfilePaths(config_))) {
+    log_->Warn("credentials_exposed",
+               fmt::format("{0} holds keys of AWS, and others may read it: chmod 600 {0}", path),
+               {{"key", path}});
+  }
+}
+
 void Hardening::SocketsBound() { DropPrivileges(); }
 
 void Hardening::FilterCalls(bool io_uring) {
@@ -65,7 +75,7 @@ void Hardening::FilterCalls(bool io_uring) {
     options.action = mode == SeccompMode::kLog || kSanitized ? SyscallFilter::Action::kLog
                                                              : SyscallFilter::Action::kRefuse;
     options.io_uring = io_uring;
-    options.programs = programs = MayRunPrograms(config_);
+    options.programs = programs = SharedProfile::MentionPrograms(ProfilePaths(config_));
     SyscallFilter filter(options);
     if (const absl::Status started = filter.Start(); started.ok()) {
       filter_.emplace(filter);

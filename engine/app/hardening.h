@@ -2,7 +2,7 @@
 // privileges, system calls.
 //
 // Room:      cold.
-// Lifecycle: Begin before any file is opened, made, SocketsBound, FilterCalls, Enter in each thread.
+// Lifecycle: Begin before any file is opened, made, TellExposedFiles, SocketsBound, FilterCalls, Enter in each thread.
 // Threads:   Begin to FilterCalls by the first thread, the first two while it is the only one; Enter by each.
 // Errors:    only a `security.user` that cannot be had; what the kernel or the container forbids is told in the log.
 #pragma once
@@ -24,6 +24,8 @@ class Hardening {
   // `log` outlives it.
   Hardening(const Config& config, Log* log);
 
+  // Warns of credentials that others may read.
+  void TellExposedFiles() const;
   // Privileges are of no more use.
   void SocketsBound();
   // Neither are system calls that no thread of ours makes. `io_uring`: the receivers receive by it.

@@ -212,6 +212,7 @@ absl::Status Run::Serve(const std::string& origin) {
   for (const std::string& warning : config_.warnings) {
     log_->Warn("config", warning, {{"key", warning}});
   }
+  hardening_.TellExposedFiles();
   ASSIGN_OR_RETURN(agent_, Agent::Create(config_, log_, &hardening_));
   if (as_daemon()) {
     log_->Info("buffer_memory",

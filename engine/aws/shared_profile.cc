@@ -1,11 +1,14 @@
 // Tested by tests/unit/engine/aws/shared_profile_test.cc and tests/fuzz/profile_fuzz.cc.
 #include "engine/aws/shared_profile.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include "absl/strings/ascii.h"
+#include "engine/base/file_exposure.h"
 #include "engine/base/small_file.h"
 #include "engine/base/status_macros.h"
+#include "engine/base/unique_fd.h"
 
 namespace mobula {
 namespace {
@@ -18,6 +21,14 @@ absl::StatusOr<std::string> ReadFile(const std::string& path) {
   absl::StatusOr<std::string> text = ReadSmallFile(path, kFileBytesMax);
   if (absl::IsNotFound(text.status())) return std::string();
   return text;
+}
+
+// Whether the file has `word`, in lower case, anywhere.
+bool Mentions(const std::string& path, std::string_view word) {
+  absl::StatusOr<std::string> text = ReadFile(path);
+  if (!text.ok()) return false;
+  absl::AsciiStrToLower(&*text);
+  return text->find(word) != std::string::npos;
 }
 
 std::string_view Trim(std::string_view text) {
@@ -70,13 +81,21 @@ absl::StatusOr<SharedProfile> SharedProfile::Load(const Paths& paths, const std:
 }
 
 bool SharedProfile::MentionPrograms(const Paths& paths) {
-  const auto mentions = [](const std::string& path) {
-    absl::StatusOr<std::string> text = ReadFile(path);
-    if (!text.ok()) return false;
-    absl::AsciiStrToLower(&*text);
-    return text->find("credential_process") != std::string::npos;
-  };
-  return mentions(paths.credentials) || mentions(paths.config);
+  return Mentions(paths.credentials, "credential_process") ||
+         Mentions(paths.config, "credential_process");
+}
+
+std::vector<std::string> SharedProfile::ExposedFiles(const Paths& paths) {
+  std::vector<std::string> exposed;
+  for (const std::string& path : {paths.credentials, paths.config}) {
+    const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+    const FileExposure exposure = fd.valid() ? ExposureOf(fd.get()) : FileExposure();
+    if ((exposure.anybody_reads || exposure.group_reads) &&
+        Mentions(path, "aws_secret_access_key")) {
+      exposed.push_back(path);
+    }
+  }
+  return exposed;
 }
 
 absl::StatusOr<SharedProfile> SharedProfile::LoadSsoSession(const Paths& paths,

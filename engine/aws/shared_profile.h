@@ -32,6 +32,8 @@ class SharedProfile {
 
   // Whether some profile of either file may have a credential_process.
   static bool MentionPrograms(const Paths& paths);
+  // Those of the files that hold keys and may be read by others than root, us and our groups.
+  static std::vector<std::string> ExposedFiles(const Paths& paths);
 
   // The [sso-session `name`] of the config file.
   static absl::StatusOr<SharedProfile> LoadSsoSession(const Paths& paths, const std::string& name);

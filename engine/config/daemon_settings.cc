@@ -457,9 +457,16 @@ absl::StatusOr<DaemonSettings> ParseDaemonFile(std::string_view text, std::strin
 }
 
 absl::StatusOr<DaemonSettings> LoadDaemonFile(const std::string& path, DaemonKeys keys) {
-  const absl::StatusOr<std::string> text = ReadConfigFile(path);
+  FileExposure exposure;
+  const absl::StatusOr<std::string> text = ReadConfigFile(path, &exposure);
   if (!text.ok()) return Unreadable(std::string(text.status().message()));
-  return ParseDaemonFile(*text, path, keys);
+  absl::StatusOr<DaemonSettings> settings = ParseDaemonFile(*text, path, keys);
+  if (!settings.ok()) return settings;
+  // The daemon would have started with it.
+  for (std::string why : {AnybodyMayChange(path, exposure), AStrangerMayChange(path, exposure)}) {
+    if (!why.empty()) settings->warnings.push_back(std::move(why));
+  }
+  return settings;
 }
 
 void ApplyDaemonFlags(const DaemonFlags& flags, DaemonSettings* settings) {

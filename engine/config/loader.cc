@@ -86,6 +86,9 @@ class Reader {
     return absl::InvalidArgumentError(AllMistakes());
   }
 
+  // Whether the file itself says something secret.
+  [[nodiscard]] bool has_password() const { return has_password_; }
+
  private:
   struct Mistake {
     YamlNode::Source source;
@@ -360,6 +363,9 @@ class Reader {
       return;
     }
     if (names) named_.push_back({&node, &option, path, *text});
+    has_password_ =
+        has_password_ || (option.secret && node.source == YamlNode::Source::kText &&
+                          !HasReference(node.text) && HidePassword(node.text) != node.text);
     const absl::Status status = option.set(target, *text);
     if (!status.ok()) AddAtValue(node, path, WhatIsWrong(node, option, status));
   }
@@ -508,6 +514,7 @@ class Reader {
   std::vector<NamedBackend> named_;
   std::vector<Mistake> mistakes_;
   size_t mistakes_untold_ = 0;
+  bool has_password_ = false;
 };
 
 // --- the doors ---
@@ -536,6 +543,7 @@ Variables VariablesOf(const ConfigInput& input) {
 struct Parsed {
   Config config;
   YamlNode root;
+  bool has_password = false;  // in the text itself
 };
 
 absl::StatusOr<Parsed> Parse(std::string_view text, std::string_view name,
@@ -561,13 +569,14 @@ absl::StatusOr<Parsed> Parse(std::string_view text, std::string_view name,
   for (const std::string& set : input.sets) RETURN_IF_ERROR(ApplySet(set, &*root));
   Reader reader(name, input.environment ? input.environment : ProcessVariable, input.names);
   ASSIGN_OR_RETURN(Config config, reader.Read(*root, mistakes));
-  return Parsed{std::move(config), *std::move(root)};
+  return Parsed{std::move(config), *std::move(root), reader.has_password()};
 }
 
 // The text to read, and what it is called in messages.
 struct NamedText {
   std::string text;
   std::string name;
+  FileExposure exposure;
 };
 
 absl::StatusOr<NamedText> ReadInput(const ConfigInput& input) {
@@ -575,13 +584,32 @@ absl::StatusOr<NamedText> ReadInput(const ConfigInput& input) {
   if (path.empty()) {
     return NamedText{"", fmt::format("no configuration file (-c FILE, or {})", input.default_path)};
   }
-  ASSIGN_OR_RETURN(std::string text, ReadConfigFile(path));
-  return NamedText{std::move(text), path == "-" ? "<stdin>" : path};
+  FileExposure exposure;
+  ASSIGN_OR_RETURN(std::string text, ReadConfigFile(path, &exposure));
+  // As sudo and ssh do with theirs.
+  if (std::string why = AnybodyMayChange(path, exposure); !why.empty()) {
+    return absl::PermissionDeniedError(why);
+  }
+  return NamedText{std::move(text), path == "-" ? "<stdin>" : path, exposure};
 }
 
 }  // namespace
 
-absl::StatusOr<std::string> ReadConfigFile(const std::string& path) {
+std::string AnybodyMayChange(const std::string& path, const FileExposure& exposure) {
+  if (!exposure.anybody_writes) return "";
+  return fmt::format(
+      "{0}: anybody may change it (mode {1:04o}), and so where segments go: chmod o-w {0}",
+      Shown(path, 1000), exposure.mode);
+}
+
+std::string AStrangerMayChange(const std::string& path, const FileExposure& exposure) {
+  if (!exposure.stranger) return "";
+  return fmt::format(
+      "{0}: belongs to user {1}, who may change it: chown root {0}, or run as that user",
+      Shown(path, 1000), *exposure.stranger);
+}
+
+absl::StatusOr<std::string> ReadConfigFile(const std::string& path, FileExposure* exposure) {
   UniqueFd opened;
   int fd = STDIN_FILENO;
   if (path != "-") {
@@ -589,6 +617,7 @@ absl::StatusOr<std::string> ReadConfigFile(const std::string& path) {
     if (!opened.valid())
       return absl::ErrnoToStatus(errno, fmt::format("{}: cannot be opened", path));
     fd = opened.get();
+    if (exposure != nullptr) *exposure = ExposureOf(fd);
   }
   std::string text;
   std::array<char, 65536> block;
@@ -615,7 +644,17 @@ absl::StatusOr<Config> ParseConfig(std::string_view text, std::string_view name,
 
 absl::StatusOr<Config> LoadConfig(const ConfigInput& input) {
   ASSIGN_OR_RETURN(const NamedText from, ReadInput(input));
-  return ParseConfig(from.text, from.name, input);
+  ASSIGN_OR_RETURN(Parsed parsed, Parse(from.text, from.name, input));
+  std::vector<std::string>& warnings = parsed.config.warnings;
+  if (std::string why = AStrangerMayChange(from.name, from.exposure); !why.empty()) {
+    warnings.push_back(std::move(why));
+  }
+  if (from.exposure.anybody_reads && parsed.has_password) {
+    warnings.push_back(
+        fmt::format("{0}: holds a password, and anybody may read it (mode {1:04o}): chmod o-r {0}",
+                    Shown(from.name, 1000), from.exposure.mode));
+  }
+  return std::move(parsed.config);
 }
 
 absl::StatusOr<YamlNode> ParseEffective(std::string_view text, std::string_view name,

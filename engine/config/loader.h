@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/base/file_exposure.h"
 #include "engine/config/config.h"
 #include "engine/config/overrides.h"
 #include "engine/config/yaml_tree.h"
@@ -48,8 +49,13 @@ struct ConfigInput {
 
 // The file that LoadConfig reads; empty: none.
 std::string ConfigPath(const ConfigInput& input);
-// The text of a configuration file; of one that is larger, a little more than is allowed.
-absl::StatusOr<std::string> ReadConfigFile(const std::string& path);
+// The text of a configuration file; of one that is larger, a little more than is allowed. `exposure`, if given, says
+// who else may read or change it.
+absl::StatusOr<std::string> ReadConfigFile(const std::string& path,
+                                           FileExposure* exposure = nullptr);
+// That anybody may change the file, or somebody who is not root or us; empty: nobody.
+std::string AnybodyMayChange(const std::string& path, const FileExposure& exposure);
+std::string AStrangerMayChange(const std::string& path, const FileExposure& exposure);
 absl::StatusOr<Config> LoadConfig(const ConfigInput& input);
 // The same from text; `name` stands for the file in messages.
 absl::StatusOr<Config> ParseConfig(std::string_view text, std::string_view name,

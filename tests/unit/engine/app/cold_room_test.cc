@@ -98,6 +98,35 @@ TEST_F(ColdRoomTest, APortThatWasTakenAtTheStartIsHadWhenItIsFree) {
   EXPECT_TRUE(Accepts(port_));
 }
 
+TEST_F(ColdRoomTest, ThatACertificateIsNotCheckedIsSaidEachMinute) {
+  Time now = Now();
+  log_ = Log::ForTesting(&lines_, {}, [&now] { return now; });
+  XrayBackendConfig xray;
+  xray.tls.verify = false;
+  config_.backends.front().settings = xray;
+  config_.backends.push_back({"checked", 0, XrayBackendConfig()});
+  ColdRoom room(config_, log_.get());
+  const auto said = [this] {
+    size_t count = 0;
+    for (size_t at = 0; (at = lines_.find("is not checked", at)) != std::string::npos; ++at)
+      ++count;
+    return count;
+  };
+  for (int second = 0; second <= 120; ++second) {
+    room.Housekeep(now);
+    EXPECT_EQ(said(), static_cast<size_t>(1 + second / 60)) << second;
+    now += seconds(1);
+  }
+  EXPECT_NE(lines_.find("The certificate of backend sink is not checked (tls.verify: false)"),
+            std::string::npos)
+      << lines_;
+  config_.of_daemon = true;
+  now += seconds(60);
+  ColdRoom daemon(config_, log_.get());
+  daemon.Housekeep(now);
+  EXPECT_NE(lines_.find("(NoVerifySSL)"), std::string::npos);
+}
+
 TEST_F(ColdRoomTest, APortThatWasClosedStaysClosed) {
   Make();
   ASSERT_TRUE(room_->OpenSamplingPort("127.0.0.1:2000").ok());

@@ -2,6 +2,7 @@
 #include "engine/aws/shared_profile.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <string>
 
@@ -48,6 +49,28 @@ TEST_F(SharedProfileTest, ReadsProfiles) {
   EXPECT_FALSE(Load("unnamed").exists());
   EXPECT_EQ(Load("unnamed").Get("aws_access_key_id"), "");
   EXPECT_FALSE(Load("none").exists());
+}
+
+TEST_F(SharedProfileTest, SaysWhetherProgramsMayBeRun) {
+  const auto paths = SharedProfile::FindPaths(home_.environment());
+  EXPECT_FALSE(SharedProfile::MentionPrograms(paths));
+  home_.Write(".aws/credentials", "[default]\naws_access_key_id=A\n");
+  EXPECT_FALSE(SharedProfile::MentionPrograms(paths));
+  home_.Write(".aws/config", "[profile other]\nCredential_Process = /bin/helper\n");
+  EXPECT_TRUE(SharedProfile::MentionPrograms(paths));
+}
+
+TEST_F(SharedProfileTest, NamesFilesWithKeysThatOthersMayRead) {
+  const auto paths = SharedProfile::FindPaths(home_.environment());
+  EXPECT_TRUE(SharedProfile::ExposedFiles(paths).empty());
+  home_.Write(".aws/credentials", "[default]\naws_access_key_id=A\naws_secret_access_key=s\n");
+  home_.Write(".aws/config", "[default]\nregion=eu-west-1\n");
+  for (const std::string& path : {paths.credentials, paths.config}) {
+    ASSERT_EQ(::chmod(path.c_str(), 0644), 0);
+  }
+  EXPECT_EQ(SharedProfile::ExposedFiles(paths), std::vector<std::string>{paths.credentials});
+  ASSERT_EQ(::chmod(paths.credentials.c_str(), 0600), 0);
+  EXPECT_TRUE(SharedProfile::ExposedFiles(paths).empty());
 }
 
 TEST_F(SharedProfileTest, ReadsSsoSessions) {

@@ -3,8 +3,10 @@
 #include "engine/config/daemon_settings.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <chrono>
+#include <fstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -275,6 +277,16 @@ TEST(DaemonFileTest, AFileThatIsNotThereIsNamed) {
   ASSERT_FALSE(settings.ok());
   ExpectStart(std::string(settings.status().message()),
               "Error occur when using config flag: /nonexistent/xray.yaml");
+}
+
+TEST(DaemonFileTest, AFileThatAnybodyMayChangeIsWarnedOfSinceTheDaemonTakesIt) {
+  const std::string path = testing::TempDir() + "xray.yaml";
+  std::ofstream(path) << "Version: 2\n";
+  ASSERT_EQ(chmod(path.c_str(), 0666), 0);
+  const auto settings = LoadDaemonFile(path, DaemonKeys::kStrict);
+  ASSERT_TRUE(settings.ok()) << settings.status();
+  ASSERT_EQ(settings->warnings.size(), 1U);
+  ExpectStart(settings->warnings[0], path + ": anybody may change it (mode 0666)");
 }
 
 TEST(DaemonFlagsOverFileTest, FlagsWin) {

@@ -2,10 +2,12 @@
 #include "engine/config/loader.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <map>
 
@@ -331,6 +333,59 @@ TEST(LoadConfigTest, WithoutAPathTheDefaultFileIsReadIfItExists) {
                 "MOBULA_BACKENDS_OUT_TYPE=xray");
   input.sets = {"--backends.out.type=null"};
   EXPECT_TRUE(LoadConfig(input).ok());
+}
+
+TEST(LoadConfigTest, AFileThatAnybodyMayChangeIsRefused) {
+  const std::string path = testing::TempDir() + "anybody.yaml";
+  std::ofstream(path) << "backends: { out: { type: \"null\" } }\n";
+  ConfigInput input;
+  input.path = path;
+  ASSERT_EQ(chmod(path.c_str(), 0646), 0);
+  EXPECT_EQ(
+      LoadConfig(input).status().message(),
+      path + ": anybody may change it (mode 0646), and so where segments go: chmod o-w " + path);
+  EXPECT_FALSE(LoadEffective(input).ok());
+  ASSERT_EQ(chmod(path.c_str(), 0664), 0);
+  const auto config = LoadConfig(input);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_TRUE(config->warnings.empty());
+}
+
+TEST(LoadConfigTest, WarnsOfASecretThatAnybodyMayRead) {
+  const std::string path = testing::TempDir() + "secret.yaml";
+  ConfigInput input;
+  input.path = path;
+  input.environment = [](std::string_view) { return "http://user:word@proxy.example:3128"; };
+  const auto warnings = [&](const std::string& proxy, mode_t mode) {
+    std::ofstream(path) << "backends: { aws: { type: xray, http_proxy: \"" << proxy << "\" } }\n";
+    EXPECT_EQ(chmod(path.c_str(), mode), 0);
+    const auto config = LoadConfig(input);
+    EXPECT_TRUE(config.ok()) << config.status();
+    return config.ok() ? config->warnings : std::vector<std::string>();
+  };
+  EXPECT_EQ(warnings("http://user:word@proxy.example:3128", 0644),
+            std::vector<std::string>{path +
+                                     ": holds a password, and anybody may read it (mode 0644): "
+                                     "chmod o-r " +
+                                     path});
+  EXPECT_TRUE(warnings("http://user:word@proxy.example:3128", 0640).empty());
+  EXPECT_TRUE(warnings("http://proxy.example:3128", 0644).empty());
+  EXPECT_TRUE(warnings("${env:PROXY}", 0644).empty());
+}
+
+TEST(LoadConfigTest, WarnsOfAFileThatBelongsToSomebodyElse) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root gives files away";
+  const std::string path = testing::TempDir() + "stranger.yaml";
+  std::ofstream(path) << "backends: { out: { type: \"null\" } }\n";
+  ASSERT_EQ(chown(path.c_str(), 54321, 0), 0);
+  ConfigInput input;
+  input.path = path;
+  const auto config = LoadConfig(input);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->warnings, std::vector<std::string>{
+                                  path + ": belongs to user 54321, who may change it: chown root " +
+                                  path + ", or run as that user"});
+  std::filesystem::remove(path);
 }
 
 TEST(LoadConfigTest, TheProcessesOwnEnvironmentCountsWhenNoneIsGiven) {
