@@ -1,6 +1,6 @@
-"""Found by pytest: the tests import their library by its plain name."""
+"""Found by pytest: the tests import their libraries by their plain names."""
 import os
 import sys
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "support"), os.path.join(HERE, "..", "..", "bench", "scenarios")]

@@ -14,9 +14,8 @@ import time
 
 import pytest
 from fake_xray import FakeXray, Key
-from mobula import BINARY, HEADER, KEY, PATIENCE, free_port, same_documents, segment, wait_for
+from mobula import BINARY, HEADER, KEY, PATIENCE, REGION, Daemon, clean_environment, free_port, same_documents, segment, wait_for
 
-REGION = "us-west-2"
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d) \[(Debug|Info|Warn|Error)\] .")
 
 
@@ -36,77 +35,8 @@ def fixture_link(tmp_path):
     return str(path)
 
 
-def environment(**extra):
-    """A clean environment with one static key, no metadata and no admin pages."""
-    env = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG") or k.endswith("SAN_OPTIONS")}
-    env.update({"AWS_ACCESS_KEY_ID": KEY[0], "AWS_SECRET_ACCESS_KEY": KEY[1], "AWS_EC2_METADATA_DISABLED": "true",
-                "AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "MOBULA_ADMIN_ADDRESS": "off"})
-    env.update(extra)
-    return {k: v for k, v in env.items() if v is not None}
-
-
-class Daemon:
-    """The program with a file of the daemon's in a folder of its own; `change` replaces keys of it, None drops one."""
-
-    def __init__(self, folder, program, xray, *flags, env=None, ready=True, change=None, text=None, file=True):
-        self.folder, self.port = str(folder), free_port()
-        at = f"127.0.0.1:{self.port}"
-        settings = {"Version": 2, "Region": REGION, "LocalMode": True, "Endpoint": xray.url if xray else None,
-                    "Socket": {"UDPAddress": at, "TCPAddress": at}, **(change or {})}
-        self.config = os.path.join(self.folder, "daemon.yaml")
-        with open(self.config, "w", encoding="utf-8") as f:
-            f.write(text.format(port=self.port, url=xray.url if xray else "") if text
-                    else json.dumps({k: v for k, v in settings.items() if v is not None}))
-        number = len([name for name in os.listdir(self.folder) if name.startswith("stdout")])
-        self.paths = [os.path.join(self.folder, f"{name}-{number}") for name in ("stdout", "stderr")]
-        with open(self.paths[0], "wb") as out, open(self.paths[1], "wb") as err:
-            self.process = subprocess.Popen([program, *(["-c", self.config] if file else []), *flags], cwd=self.folder, stdout=out,
-                                            stderr=err, stdin=subprocess.DEVNULL, env=environment(**(env or {})))
-        if ready:
-            wait_for(lambda: self.process.poll() is not None or "Starting proxy http server" in self.log, lambda: self.log)
-            assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.log}"
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        if kind:
-            print(self.log[-6000:])
-
-    def _read(self, i):
-        with open(self.paths[i], encoding="utf-8", errors="replace") as f:
-            return f.read()
-
-    out = property(lambda self: self._read(0))
-    err = property(lambda self: self._read(1))
-    log = property(lambda self: self.out + self.err)
-
-    def send(self, *documents, header=HEADER, host="127.0.0.1"):
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as s:
-            for document in documents:
-                s.sendto(header + document, (host, self.port))
-
-    def delivers(self, xray, count=3, **how):
-        documents = [segment() for _ in range(count)]
-        before = len(xray.documents)
-        self.send(*documents, **how)
-        wait_for(lambda: len(xray.documents) - before >= count, lambda: f"{count} documents; {self.log[-1000:]}")
-        same_documents(xray.documents[before:], [d.decode() for d in documents])
-
-    def stop(self, number=signal.SIGTERM):
-        self.process.send_signal(number)
-        return self.process.wait(30 * PATIENCE)
-
-    def status(self):
-        """Of one that ends by itself."""
-        return self.process.wait(20 * PATIENCE)
-
-
 def ran(program, *args, folder, env=None):
-    return subprocess.run([program, *args], cwd=folder, env=environment(**(env or {})), capture_output=True, text=True, timeout=20 * PATIENCE,
+    return subprocess.run([program, *args], cwd=folder, env=clean_environment(**(env or {})), capture_output=True, text=True, timeout=20 * PATIENCE,
                           stdin=subprocess.DEVNULL, check=False)
 
 
@@ -227,7 +157,7 @@ def test_check_says_what_it_found(tmp_path):
 def test_an_output_that_takes_nothing_is_told(tmp_path):
     with open("/dev/full", "wb") as full:
         for args in (["config", "print"], ["check"], ["version"]):
-            done = subprocess.run([BINARY, *args], cwd=tmp_path, env=environment(MOBULA_BACKENDS_A_TYPE="null"), stdout=full, stderr=subprocess.PIPE,
+            done = subprocess.run([BINARY, *args], cwd=tmp_path, env=clean_environment(MOBULA_BACKENDS_A_TYPE="null"), stdout=full, stderr=subprocess.PIPE,
                                   text=True, timeout=20 * PATIENCE, stdin=subprocess.DEVNULL, check=False)
             assert (done.returncode, done.stderr) == (1, "cannot write to standard output: No space left on device\n")
 
@@ -503,7 +433,7 @@ def test_a_migrated_file_means_the_same(tmp_path, link, xray):
     migrated = tmp_path / "mobula.yaml"
     migrated.write_text(done.stdout)
     with open(tmp_path / "run.out", "wb") as out:
-        process = subprocess.Popen([BINARY, "run", "-c", str(migrated)], cwd=tmp_path, stdout=out, stderr=out, env=environment(),
+        process = subprocess.Popen([BINARY, "run", "-c", str(migrated)], cwd=tmp_path, stdout=out, stderr=out, env=clean_environment(),
                                    stdin=subprocess.DEVNULL)
     try:
         wait_for(lambda: "Starting proxy http server" in (tmp_path / "run.out").read_text(), lambda: (tmp_path / "run.out").read_text())

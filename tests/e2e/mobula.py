@@ -21,6 +21,7 @@ PATIENCE = 5 if SANITIZED else 1
 HEADER = b'{"format": "json", "version": 1}\n'
 # The id and secret of the access key that the program is given.
 KEY = ("AKIDEXAMPLE", "example/secret+key")
+REGION = "us-west-2"
 CAPTURES = os.path.join(ROOT, "tests", "data", "captures")
 CACHE = os.path.join(ROOT, ".cache")
 LANGUAGES = ("python", "node", "java", "go")
@@ -124,11 +125,11 @@ class Mobula:
             m.send(segment())
             m.settled(1)
 
-    A variable of `environment` that is None is not there.
+    A variable of `environment` that is None is not there. `prefix` is a command that ends in executing the program.
     """
 
-    def __init__(self, folder, backends, start=True, environment=None, **sections):
-        self.folder, self.port, self.admin = str(folder), free_port(), free_port()
+    def __init__(self, folder, backends, start=True, environment=None, program=BINARY, prefix=(), **sections):
+        self.folder, self.port, self.admin, self.command = str(folder), free_port(), free_port(), (*prefix, program)
         given = {**os.environ, "AWS_ACCESS_KEY_ID": KEY[0], "AWS_SECRET_ACCESS_KEY": KEY[1], "AWS_REGION": "us-east-1",
                  **(environment or {})}
         self.environment = {name: value for name, value in given.items() if value is not None}
@@ -165,8 +166,9 @@ class Mobula:
         self.starts += 1
         self.log_path = os.path.join(self.folder, f"stderr-{self.starts}.txt")
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([BINARY, "run", "-c", self.config_path], cwd=self.folder, stdin=subprocess.DEVNULL,
-                                            stdout=log, stderr=log, env=self.environment, **process)
+            self.process = subprocess.Popen([*self.command, "run", "-c", self.config_path], cwd=self.folder,
+                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment,
+                                            **process)
         wait_for(lambda: self.process.poll() is not None or self.ready(), lambda: f"readiness; it said {self.log[-2000:]}")
         assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.log[-2000:]}"
 
@@ -260,6 +262,77 @@ class Mobula:
             return done and not open_documents and all(ledger["lanes"][n]["held"] == 0 for n in names) and ledger
 
         return wait_for(at_rest, lambda: f"{want} datagrams at rest: {json.dumps(at_rest.last)}", seconds)
+
+
+def clean_environment(**extra):
+    """A clean environment with one static key, no metadata and no admin pages."""
+    env = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG") or k.endswith("SAN_OPTIONS")}
+    env.update({"AWS_ACCESS_KEY_ID": KEY[0], "AWS_SECRET_ACCESS_KEY": KEY[1], "AWS_EC2_METADATA_DISABLED": "true",
+                "AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "MOBULA_ADMIN_ADDRESS": "off"})
+    env.update(extra)
+    return {k: v for k, v in env.items() if v is not None}
+
+
+class Daemon:
+    """The program with a file of the daemon's in a folder of its own; `change` replaces keys of it, None drops one.
+    `prefix` is a command that ends in executing the program.
+    """
+
+    def __init__(self, folder, program, xray, *flags, env=None, ready=True, change=None, text=None, file=True, prefix=()):
+        self.folder, self.port = str(folder), free_port()
+        at = f"127.0.0.1:{self.port}"
+        settings = {"Version": 2, "Region": REGION, "LocalMode": True, "Endpoint": xray.url if xray else None,
+                    "Socket": {"UDPAddress": at, "TCPAddress": at}, **(change or {})}
+        self.config = os.path.join(self.folder, "daemon.yaml")
+        with open(self.config, "w", encoding="utf-8") as f:
+            f.write(text.format(port=self.port, url=xray.url if xray else "") if text
+                    else json.dumps({k: v for k, v in settings.items() if v is not None}))
+        number = len([name for name in os.listdir(self.folder) if name.startswith("stdout")])
+        self.paths = [os.path.join(self.folder, f"{name}-{number}") for name in ("stdout", "stderr")]
+        with open(self.paths[0], "wb") as out, open(self.paths[1], "wb") as err:
+            self.process = subprocess.Popen([*prefix, program, *(["-c", self.config] if file else []), *flags], cwd=self.folder,
+                                            stdout=out, stderr=err, stdin=subprocess.DEVNULL, env=clean_environment(**(env or {})))
+        if ready:
+            wait_for(lambda: self.process.poll() is not None or "Starting proxy http server" in self.log, lambda: self.log)
+            assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.log}"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        if kind:
+            print(self.log[-6000:])
+
+    def _read(self, i):
+        with open(self.paths[i], encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+    out = property(lambda self: self._read(0))
+    err = property(lambda self: self._read(1))
+    log = property(lambda self: self.out + self.err)
+
+    def send(self, *documents, header=HEADER, host="127.0.0.1"):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as s:
+            for document in documents:
+                s.sendto(header + document, (host, self.port))
+
+    def delivers(self, xray, count=3, **how):
+        documents = [segment() for _ in range(count)]
+        before = len(xray.documents)
+        self.send(*documents, **how)
+        wait_for(lambda: len(xray.documents) - before >= count, lambda: f"{count} documents; {self.log[-1000:]}")
+        same_documents(xray.documents[before:], [d.decode() for d in documents])
+
+    def stop(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+        return self.process.wait(30 * PATIENCE)
+
+    def status(self):
+        """Of one that ends by itself."""
+        return self.process.wait(20 * PATIENCE)
 
 
 def check_balance(ledger):
