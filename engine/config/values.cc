@@ -2,7 +2,6 @@
 // Tested by tests/unit/engine/config/values_test.cc.
 #include "engine/config/values.h"
 
-#include <arpa/inet.h>
 #include <sys/un.h>
 
 #include <algorithm>
@@ -13,6 +12,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "engine/base/ip_address.h"
 #include "engine/segment/utf8.h"
 
 namespace mobula {
@@ -55,20 +55,27 @@ bool IsHostName(std::string_view host) {
 }
 
 bool IsHost(std::string_view host) {
-  const std::string text(host);
-  in_addr v4{};
-  if (host.find_first_not_of("0123456789.") == host.npos) {
-    return inet_pton(AF_INET, text.c_str(), &v4) == 1;
-  }
-  return IsHostName(host);
+  const bool dotted = host.find_first_not_of("0123456789.") == host.npos;
+  return dotted ? ParseIpAddress(host).has_value() : IsHostName(host);
 }
 
 // The text between the brackets; a zone (%eth0) may follow the address.
 bool IsIpv6(std::string_view host) {
   const size_t zone = host.find('%');
   if (zone != host.npos && !IsHostName(host.substr(zone + 1))) return false;
-  in6_addr v6{};
-  return inet_pton(AF_INET6, std::string(host.substr(0, zone)).c_str(), &v6) == 1;
+  const std::string_view address = host.substr(0, zone);
+  return address.find(':') != address.npos && ParseIpAddress(address).has_value();
+}
+
+// Whether each "%" is followed by two hex digits.
+bool IsPercentEncoded(std::string_view text) {
+  for (size_t at = text.find('%'); at != text.npos; at = text.find('%', at + 1)) {
+    const std::string_view digits = text.substr(at + 1, 2);
+    if (digits.size() < 2 || digits.find_first_not_of("0123456789abcdefABCDEF") != digits.npos) {
+      return false;
+    }
+  }
+  return true;
 }
 
 bool IsPort(std::string_view text, uint64_t min) {
@@ -153,11 +160,14 @@ bool IsHttpUrl(std::string_view text) {
   if (scheme == text.npos) return false;
   if (text.substr(0, scheme) != "http" && text.substr(0, scheme) != "https") return false;
   const bool odd = std::any_of(text.begin(), text.end(), [](char c) {
-    return c <= ' ' || c >= 0x7f || c == '?' || c == '#' || c == '@' || c == '"' || c == '\\';
+    return c <= ' ' || c >= 0x7f || c == '?' || c == '#' || c == '@' || c == '"' || c == '\\' ||
+           c == '<' || c == '>';
   });
   if (odd) return false;
   text.remove_prefix(scheme + 3);
   std::string_view authority = text.substr(0, text.find('/'));
+  // A zone means nothing to the far side.
+  if (authority.find('%') != authority.npos) return false;
   const size_t bracket = authority.rfind(']');
   const size_t colon = authority.find(':', bracket == authority.npos ? 0 : bracket);
   if (colon != authority.npos) {
@@ -183,6 +193,7 @@ bool IsProxyUrl(std::string_view text) {
                  c == '"' || c == '\\';
         });
     if (!plain || host.front() == ':' || at == 0) return false;
+    if (!IsPercentEncoded(host.substr(0, at))) return false;
     host.remove_prefix(at + 1);
   }
   const size_t slash = host.find('/');

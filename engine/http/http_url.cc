@@ -1,13 +1,13 @@
 // Tested by tests/unit/engine/http/http_url_test.cc.
 #include "engine/http/http_url.h"
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <charconv>
 
 #include "absl/strings/ascii.h"
+#include "engine/base/ip_address.h"
 #include "engine/base/status_macros.h"
 
 namespace mobula {
@@ -17,9 +17,8 @@ absl::Status Invalid(std::string_view text, std::string_view what) {
   return absl::InvalidArgumentError(fmt::format("\"{}\": {}", text, what));
 }
 
-bool IsIpv6(const std::string& host) {
-  in6_addr address;
-  return ::inet_pton(AF_INET6, host.c_str(), &address) == 1;
+bool IsIpv6(std::string_view host) {
+  return host.find(':') != host.npos && ParseIpAddress(host).has_value();
 }
 
 bool IsHostName(std::string_view host) {
@@ -29,13 +28,21 @@ bool IsHostName(std::string_view host) {
          });
 }
 
-// Splits `text` into host and port; `port` stays empty when there is no colon.
-absl::Status Split(std::string_view text, std::string* host, std::string_view* port) {
+// "fe80::1%eth0": an address that means something on this machine only.
+bool IsIpv6WithZone(std::string_view host) {
+  const size_t zone = host.find('%');
+  return IsIpv6(host.substr(0, zone)) && (zone == host.npos || IsHostName(host.substr(zone + 1)));
+}
+
+// Splits `text` into host and port; `port` stays empty when there is no colon. `is_v6` says what may stand between
+// brackets.
+absl::Status Split(std::string_view text, bool (*is_v6)(std::string_view), std::string* host,
+                   std::string_view* port) {
   if (text.starts_with('[')) {
     const size_t end = text.find(']');
     if (end == std::string_view::npos) return Invalid(text, "a \"]\" is missing");
     *host = text.substr(1, end - 1);
-    if (!IsIpv6(*host)) return Invalid(text, "no IPv6 address between the brackets");
+    if (!is_v6(*host)) return Invalid(text, "no IPv6 address between the brackets");
     text.remove_prefix(end + 1);
     if (text.empty()) return absl::OkStatus();
     if (!text.starts_with(':')) return Invalid(text, "expected \":port\" after \"]\"");
@@ -100,7 +107,7 @@ absl::StatusOr<HttpUrl> ParseHttpUrl(std::string_view text) {
   url.path = path;
 
   std::string_view port;
-  RETURN_IF_ERROR(Split(rest.substr(0, slash), &url.host, &port));
+  RETURN_IF_ERROR(Split(rest.substr(0, slash), IsIpv6, &url.host, &port));
   absl::AsciiStrToLower(&url.host);
   if (!IsIpv6(url.host) && !IsHostName(url.host)) return Invalid(text, "no valid host name");
   url.port = url.tls ? 443 : 80;
@@ -114,9 +121,9 @@ absl::StatusOr<HttpUrl> ParseHttpUrl(std::string_view text) {
 absl::StatusOr<HostPort> ParseHostPort(std::string_view text) {
   HostPort result;
   std::string_view port;
-  RETURN_IF_ERROR(Split(text, &result.host, &port));
+  RETURN_IF_ERROR(Split(text, IsIpv6WithZone, &result.host, &port));
   if (port.empty()) return Invalid(text, "expected host:port");
-  if (!result.host.empty() && !IsIpv6(result.host) && !IsHostName(result.host)) {
+  if (!result.host.empty() && !IsIpv6WithZone(result.host) && !IsHostName(result.host)) {
     return Invalid(text, "no valid host name or address");
   }
   ASSIGN_OR_RETURN(result.port, ParsePort(port));

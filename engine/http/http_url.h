@@ -34,7 +34,7 @@ struct HostPort {
   uint16_t port = 0;
 };
 
-// "host:port", "[v6]:port" or ":port".
+// "host:port", "[v6]:port", "[v6%zone]:port" or ":port".
 absl::StatusOr<HostPort> ParseHostPort(std::string_view text);
 
 }  // namespace mobula

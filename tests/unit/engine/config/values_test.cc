@@ -81,7 +81,8 @@ TEST(ValuesTest, HttpUrls) {
   for (const char* text :
        {"", "127.0.0.1:5000", "ftp://host", "HTTP://host", "http://", "http:///path",
         "http://host:0", "http://host:x", "http://host:", "http://user:pw@host", "http://host/?q=1",
-        "http://host/#f", "http://ho st", "http://host\n", "http://[::1", "http://[::1]x"}) {
+        "http://host/#f", "http://ho st", "http://host\n", "http://[::1", "http://[::1]x",
+        "http://[fe80::1%eth0]", "http://host/<x>"}) {
     EXPECT_FALSE(IsHttpUrl(text)) << text;
   }
 }
@@ -92,10 +93,10 @@ TEST(ValuesTest, ProxyUrls) {
         "http://user@proxy:1", "http://user:p%40ss:w0rd!@proxy:1"}) {
     EXPECT_TRUE(IsProxyUrl(url)) << url;
   }
-  for (const char* url :
-       {"", "proxy:3128", "ftp://proxy", "http://", "http://proxy/path", "http://@proxy",
-        "http://:p@proxy", "http://u:p@", "http://u:p@x@proxy", "http://u:p/w@proxy",
-        "http://u p@proxy", "http://proxy:0", "http://proxy?x"}) {
+  for (const char* url : {"", "proxy:3128", "ftp://proxy", "http://", "http://proxy/path",
+                          "http://@proxy", "http://:p@proxy", "http://u:p@", "http://u:p@x@proxy",
+                          "http://u:p/w@proxy", "http://u p@proxy", "http://proxy:0",
+                          "http://proxy?x", "http://u:100%@proxy", "http://u:%4x@proxy"}) {
     EXPECT_FALSE(IsProxyUrl(url)) << url;
   }
 }

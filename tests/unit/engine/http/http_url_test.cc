@@ -88,9 +88,13 @@ TEST(HttpUrlTest, SplitsListenAddresses) {
   EXPECT_EQ(ParseHostPort("127.0.0.1:2010")->port, 2010);
   EXPECT_EQ(ParseHostPort(":0")->host, "");
   EXPECT_EQ(ParseHostPort("[::]:80")->host, "::");
-  for (const char* text : {"", "a", "a:", ":", "1:2:3", "[::1]", "[::1]:", "a b:1", "a:70000"}) {
+  EXPECT_EQ(ParseHostPort("[fe80::1%eth0]:80")->host, "fe80::1%eth0");
+  for (const char* text : {"", "a", "a:", ":", "1:2:3", "[::1]", "[::1]:", "a b:1", "a:70000",
+                           "[fe80::1%]:80", "[fe80::1%a/b]:80", "[1.2.3.4]:80"}) {
     EXPECT_FALSE(ParseHostPort(text).ok()) << text;
   }
+  EXPECT_FALSE(ParseHostPort(std::string_view("[::1\0x]:80", 11)).ok());
+  EXPECT_FALSE(ParseHttpUrl("http://[fe80::1%eth0]").ok());
 }
 
 TEST(HttpDateTest, ReadsTheOneForm) {
