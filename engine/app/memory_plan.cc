@@ -58,9 +58,9 @@ uint64_t HostMemory() {
          static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
-std::optional<uint64_t> CgroupMemoryLimit() {
+std::optional<uint64_t> CgroupMemoryLimit(const std::string& root) {
   std::optional<uint64_t> limit;
-  std::ifstream in("/proc/self/cgroup");
+  std::ifstream in(root + "/proc/self/cgroup");
   for (std::string line; std::getline(in, line);) {
     const size_t first = line.find(':');
     const size_t second = line.find(':', first + 1);
@@ -69,9 +69,9 @@ std::optional<uint64_t> CgroupMemoryLimit() {
     std::string group = line.substr(second + 1);
     if (group == "/") group.clear();
     if (controllers.empty()) {
-      LowerTo("/sys/fs/cgroup", group, "memory.max", &limit);
+      LowerTo(root + "/sys/fs/cgroup", group, "memory.max", &limit);
     } else if (controllers == "memory") {
-      LowerTo("/sys/fs/cgroup/memory", group, "memory.limit_in_bytes", &limit);
+      LowerTo(root + "/sys/fs/cgroup/memory", group, "memory.limit_in_bytes", &limit);
     }
   }
   return limit;

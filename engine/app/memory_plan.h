@@ -35,8 +35,9 @@ struct MemoryPlan {
   [[nodiscard]] std::string text() const;
 };
 
-// The smallest memory limit of this process's cgroup and its parents, v1 or v2; nothing when unlimited.
-std::optional<uint64_t> CgroupMemoryLimit();
+// The smallest memory limit of this process's cgroup and its parents, v1 or v2; nothing when unlimited. `root`
+// stands before the paths of the kernel's files.
+std::optional<uint64_t> CgroupMemoryLimit(const std::string& root = "");
 
 // All memory of this machine.
 uint64_t HostMemory();

@@ -11,6 +11,7 @@
 #include <cmath>
 #include <fstream>
 
+#include "engine/app/accept.h"
 #include "engine/app/version.h"
 
 namespace mobula {
@@ -347,16 +348,6 @@ std::string OpenMetrics(const std::vector<MetricFamily>& families) {
     }
   }
   return out + "# EOF\n";
-}
-
-// Whether an Accept header lists OpenMetrics, and not with a quality of zero (RFC 9110, section 12.5.1).
-bool WantsOpenMetrics(std::string_view accept) {
-  const size_t at = accept.find("application/openmetrics-text");
-  if (at == std::string_view::npos) return false;
-  const std::string_view range = accept.substr(at, accept.find(',', at) - at);
-  const size_t q = range.find("q=0");
-  return q == std::string_view::npos ||
-         range.find_first_of("123456789", q) != std::string_view::npos;
 }
 
 }  // namespace
