@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "engine/base/printable.h"
 #include "engine/base/status_macros.h"
 #include "engine/config/config.h"
 #include "engine/http/http_client.h"
@@ -38,16 +39,6 @@ absl::StatusOr<HttpUrl> FindAdminPage(const std::string& given) {
   if (place.host.empty() || place.host == "0.0.0.0") place.host = "127.0.0.1";
   if (place.host == "::") place.host = "::1";
   return HttpUrl{false, std::move(place.host), place.port, ""};
-}
-
-// What another program may answer there must not reach a terminal as it is.
-std::string Printable(std::string text) {
-  for (char& c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if ((byte < 0x20 && c != '\n') || byte == 0x7f) c = '?';
-  }
-  if (!text.empty() && text.back() != '\n') text += '\n';
-  return text;
 }
 
 absl::StatusOr<HttpResponse> Get(const HttpUrl& url, const std::string& path) {
@@ -88,7 +79,9 @@ int HealthCommand(const HealthOptions& options) {
                  std::string(answer.status().message()).c_str(), std::string(kHelp).c_str());
     return 1;
   }
-  std::fputs(Printable(answer->body).c_str(), stdout);
+  // Another program may answer there.
+  const std::string body = PrintableLines(answer->body);
+  std::printf("%s%s", body.c_str(), body.empty() || body.back() == '\n' ? "" : "\n");
   if (answer->status == 200) return 0;
   std::fprintf(stderr, "mobula health: %s answers %d\n", page.c_str(), answer->status);
   return 1;

@@ -30,6 +30,7 @@
 #include "engine/aws/caller_identity.h"
 #include "engine/aws/xray_service.h"
 #include "engine/base/status_macros.h"
+#include "engine/config/shown.h"
 #include "engine/segment/json_quote.h"
 
 namespace mobula {
@@ -51,12 +52,10 @@ Time Now() { return std::chrono::steady_clock::now(); }
 // Foreign text for one line of a terminal.
 std::string Line(std::string_view text) {
   constexpr size_t kBytesMax = 600;
-  std::string line(text.substr(0, kBytesMax));
-  for (char& c : line) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f) c = ' ';
-  }
-  return line;
+  std::string line(text);
+  std::replace_if(
+      line.begin(), line.end(), [](char c) { return c == '\n' || c == '\r' || c == '\t'; }, ' ');
+  return Shown(line, kBytesMax);
 }
 
 // An answer without what its row has as the fix.

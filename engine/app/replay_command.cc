@@ -18,6 +18,7 @@
 #include "engine/app/progress_bar.h"
 #include "engine/app/signals.h"
 #include "engine/base/log.h"
+#include "engine/base/printable.h"
 #include "engine/base/status_macros.h"
 #include "engine/batch/batch_builder.h"
 #include "engine/segment/framing.h"
@@ -217,7 +218,7 @@ absl::StatusOr<bool> Replay(const ReplayOptions& options) {
 int ReplayCommand(const ReplayOptions& options) {
   const absl::StatusOr<bool> complete = Replay(options);
   if (!complete.ok()) {
-    std::fprintf(stderr, "%s\n", std::string(complete.status().message()).c_str());
+    std::fprintf(stderr, "%s\n", PrintableLines(std::string(complete.status().message())).c_str());
     return 1;
   }
   return *complete ? 0 : 1;

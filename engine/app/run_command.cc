@@ -18,6 +18,7 @@
 #include "engine/app/status_line.h"
 #include "engine/app/version.h"
 #include "engine/base/log.h"
+#include "engine/base/printable.h"
 #include "engine/base/status_macros.h"
 
 namespace mobula {
@@ -252,7 +253,7 @@ absl::Status Run::Serve(const std::string& origin) {
 int RunAgent(const ConfigInput& input) {
   const absl::StatusOr<Config> config = LoadConfig(input);
   if (!config.ok()) {
-    std::fprintf(stderr, "%s\n", std::string(config.status().message()).c_str());
+    std::fprintf(stderr, "%s\n", PrintableLines(std::string(config.status().message())).c_str());
     return 1;
   }
   return RunAgent(*config, ConfigPath(input), RunStyle::kMobula);
@@ -260,7 +261,7 @@ int RunAgent(const ConfigInput& input) {
 
 int RunAgent(const Config& config, const std::string& origin, RunStyle style) {
   if (const absl::Status begun = Hardening::Begin(config); !begun.ok()) {
-    std::fprintf(stderr, "%s\n", std::string(begun.message()).c_str());
+    std::fprintf(stderr, "%s\n", PrintableLines(std::string(begun.message())).c_str());
     return 1;
   }
   absl::StatusOr<std::unique_ptr<Log>> log = OpenLog(config.log);
@@ -272,13 +273,13 @@ int RunAgent(const Config& config, const std::string& origin, RunStyle style) {
     if (log.ok()) (*log)->Error("log_file", why + "; the log goes to standard error");
   }
   if (!log.ok()) {
-    std::fprintf(stderr, "%s\n", std::string(log.status().message()).c_str());
+    std::fprintf(stderr, "%s\n", PrintableLines(std::string(log.status().message())).c_str());
     return 1;
   }
   const absl::Status status = Run(config, style, log->get()).Serve(origin);
   (*log)->Error("start_failed", std::string(status.message()));
   if (!config.log.path.empty() && config.log.path != "-") {
-    std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
+    std::fprintf(stderr, "%s\n", PrintableLines(std::string(status.message())).c_str());
   }
   return 1;
 }
@@ -288,7 +289,7 @@ absl::Status CheckConfig(const ConfigInput& input) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Router> router,
                    Router::Create(config.routes, config.backends));
   for (const std::string& warning : config.warnings) {
-    std::fprintf(stderr, "warning: %s\n", warning.c_str());
+    std::fprintf(stderr, "warning: %s\n", PrintableLines(warning).c_str());
   }
   // Memory is judged for where `check` runs; the container that `run` will live in may differ.
   const int workers = WorkerCount(config.udp.workers, AllowedCores());

@@ -21,6 +21,7 @@
 
 #include "engine/app/fresh_document.h"
 #include "engine/app/signals.h"
+#include "engine/base/printable.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/unique_fd.h"
 
@@ -398,7 +399,8 @@ int SendCommand(const SendOptions& options, OutputForm form) {
     result = RunSend(options, &progress, wait);
   }
   if (!result.ok()) {
-    std::fprintf(stderr, "mobula send: %s\n", std::string(result.status().message()).c_str());
+    std::fprintf(stderr, "mobula send: %s\n",
+                 PrintableLines(std::string(result.status().message())).c_str());
     return absl::IsOutOfRange(result.status()) ? 2 : 1;
   }
   const std::string text =

@@ -15,6 +15,7 @@
 
 #include "engine/app/progress_bar.h"
 #include "engine/app/signals.h"
+#include "engine/base/printable.h"
 #include "engine/base/status_macros.h"
 #include "engine/config/shown.h"
 #include "engine/segment/json_quote.h"
@@ -34,8 +35,7 @@ std::string Line(const absl::Status& status) {
 }
 
 int Fail(const absl::Status& status) {
-  std::fprintf(stderr, "mobula spool: %.*s\n", static_cast<int>(status.message().size()),
-               status.message().data());
+  std::fprintf(stderr, "mobula spool: %s\n", PrintableLines(std::string(status.message())).c_str());
   return 1;
 }
 

@@ -22,6 +22,7 @@
 #include <system_error>
 #include <utility>
 
+#include "engine/base/printable.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/unique_fd.h"
 
@@ -41,33 +42,6 @@ constexpr std::array<std::string_view, 4> kLevelTexts = {"DEBUG", "INFO ", "WARN
 constexpr std::array<std::string_view, 4> kDaemonLevels = {"Debug", "Info", "Warn", "Error"};
 constexpr std::array<std::string_view, 4> kLevelColours = {"\x1b[2m", "\x1b[32m", "\x1b[33m",
                                                            "\x1b[31m"};
-
-// The bytes of the well-formed UTF-8 character at the start of `text`, 0 when there is none.
-size_t CharacterBytes(std::string_view text, uint32_t* code) noexcept {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char first = byte(0);
-  if (first < 0x80) {
-    *code = first;
-    return 1;
-  }
-  const size_t count = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-  if (first < 0xc2 || first > 0xf4 || text.size() < count) return 0;
-  uint32_t value = first & (0xffU >> (count + 1));
-  for (size_t i = 1; i < count; ++i) {
-    if ((byte(i) & 0xc0) != 0x80) return 0;
-    value = value << 6 | (byte(i) & 0x3fU);
-  }
-  constexpr std::array<uint32_t, 5> kSmallest = {0, 0, 0x80, 0x800, 0x10000};
-  if (value < kSmallest[count] || value > 0x10ffff || (value >= 0xd800 && value <= 0xdfff))
-    return 0;
-  *code = value;
-  return count;
-}
-
-// What a terminal or a line-based reader could take for more than text.
-bool IsControl(uint32_t code) noexcept {
-  return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x2028 || code == 0x2029;
-}
 
 enum class Quoting : uint8_t { kBare, kQuoted, kJson };
 

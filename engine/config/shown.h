@@ -7,18 +7,18 @@
 #include <string>
 #include <string_view>
 
-#include "fmt/format.h"
+#include "engine/base/printable.h"
 
 namespace mobula {
 
-// One line, no control bytes, at most `limit` bytes of `text`.
+// One line, no controls, at most `limit` bytes of `text`.
 inline std::string Shown(std::string_view text, size_t limit = 80) {
-  std::string out;
-  for (const char c : text.substr(0, limit)) {
-    const bool control = static_cast<unsigned char>(c) < ' ' || c == '\x7f';
-    out += control ? fmt::format("\\x{:02x}", static_cast<unsigned char>(c)) : std::string(1, c);
-  }
-  return text.size() > limit ? out + "…" : out;
+  if (text.size() <= limit) return Printable(text);
+  // Not within a character, if it is one.
+  size_t end = limit;
+  while (end + 3 > limit && end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80)
+    --end;
+  return Printable(text.substr(0, end)) + "…";
 }
 
 }  // namespace mobula

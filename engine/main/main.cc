@@ -23,6 +23,7 @@
 #include "engine/app/send_command.h"
 #include "engine/app/spool_command.h"
 #include "engine/app/version.h"
+#include "engine/base/printable.h"
 #include "engine/config/did_you_mean.h"
 #include "engine/config/option_flags.h"
 #include "engine/config/options.h"
@@ -36,7 +37,8 @@ using mobula::ConfigInput;
 int Finish(const absl::Status& status) {
   if (status.ok()) return 0;
   const bool colour = isatty(STDERR_FILENO) == 1 && getenv("NO_COLOR") == nullptr;
-  std::fprintf(stderr, "%s%s%s\n", colour ? "\x1b[31m" : "", std::string(status.message()).c_str(),
+  std::fprintf(stderr, "%s%s%s\n", colour ? "\x1b[31m" : "",
+               mobula::PrintableLines(std::string(status.message())).c_str(),
                colour ? "\x1b[0m" : "");
   return 1;
 }

@@ -133,7 +133,7 @@ TEST_F(HealthCommandTest, LetsNoControlBytesThrough) {
         return HttpReply{200, "", "a\x1b[2Jb\r\nc", {}};
       },
       "127.0.0.1:0");
-  EXPECT_EQ(Ask({"127.0.0.1:" + page.port()}).out, "a?[2Jb?\nc\n");
+  EXPECT_EQ(Ask({"127.0.0.1:" + page.port()}).out, "a\\x1b[2Jb\\x0d\nc\n");
 }
 
 }  // namespace

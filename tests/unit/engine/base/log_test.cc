@@ -14,11 +14,14 @@
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <random>
 #include <regex>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "engine/base/printable.h"
 
 namespace mobula {
 namespace {
@@ -384,6 +387,81 @@ TEST(LogJsonFieldTest, WritesJsonAsItIs) {
   const auto log = Log::ForTesting(&lines, options, {});
   log->Info("e", "m", {LogField::Json("ledger", "{\"n\":[1]}")});
   EXPECT_NE(lines.find(",\"ledger\":{\"n\":[1]}}\n"), std::string::npos) << lines;
+}
+
+// Pieces that forge lines, terminals or fields where they are let through, and plain bytes between them.
+std::string Hostile(std::mt19937* random) {
+  constexpr std::string_view kPieces[] = {"\n",
+                                          "\r\n",
+                                          "\x1b[2J",
+                                          "\x1b]0;title\a",
+                                          "\xc2\x9b",
+                                          "\xc2\x85",
+                                          "\xe2\x80\xa8",
+                                          "\xe2\x80\xa9",
+                                          "\xe2\x80\xae",
+                                          "\x7f",
+                                          "\"",
+                                          "\\",
+                                          "\\u000a",
+                                          "=",
+                                          " ",
+                                          "\"}\n{\"level\":\"error\"",
+                                          "\xff",
+                                          "\xc0\x8a",
+                                          "\xed\xa0\x80",
+                                          "\xf0\x9f",
+                                          "ü",
+                                          "\b\b\b"};
+  std::string text;
+  for (size_t pieces = (*random)() % 12; pieces > 0; --pieces) {
+    const size_t which = (*random)() % (std::size(kPieces) + 4);
+    if (which < std::size(kPieces)) {
+      text += kPieces[which];
+    } else {
+      text += static_cast<char>((*random)() & 0xffU);
+    }
+  }
+  if ((*random)() % 50 == 0) text.append((*random)() % 6000, 'x').append("\n\x1b");
+  return text;
+}
+
+TEST_F(LogTest, NoTextForgesALineInAnyFormat) {
+  std::mt19937 random(20261123);
+  for (const LogFormat format : {LogFormat::kText, LogFormat::kJson, LogFormat::kDaemon}) {
+    Log::Options options;
+    options.format = format;
+    std::string lines;
+    const auto log = Log::ForTesting(&lines, options, {});
+    for (int i = 0; i < 20000; ++i) {
+      const std::string message = Hostile(&random);
+      const std::string key = Hostile(&random);
+      const std::string value = Hostile(&random);
+      lines.clear();
+      log->Info("event", message, {{key, value}, {"source", Hostile(&random)}});
+      ASSERT_FALSE(lines.empty());
+      ASSERT_LE(lines.size(), 4096U);
+      ASSERT_EQ(lines.back(), '\n');
+      lines.pop_back();
+      // Nothing in it but what Printable would leave.
+      ASSERT_EQ(Printable(lines), lines) << i;
+      if (format == LogFormat::kJson) {
+        ASSERT_EQ(lines.substr(0, 9), "{\"time\":\"");
+        ASSERT_EQ(lines.back(), '}');
+        // Each quote that is not escaped is one of ours: an even number, and none of a member that was made up.
+        size_t quotes = 0;
+        for (size_t at = 0; at < lines.size(); ++at) {
+          if (lines[at] == '\\') {
+            ++at;
+          } else {
+            quotes += lines[at] == '"' ? 1 : 0;
+          }
+        }
+        ASSERT_EQ(quotes % 2, 0U) << lines;
+        ASSERT_EQ(lines.find("\"level\":\"error\""), std::string::npos) << lines;
+      }
+    }
+  }
 }
 
 }  // namespace
