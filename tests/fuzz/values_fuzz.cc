@@ -164,7 +164,7 @@ void TryProxies(const std::string& target_text, const std::string& exceptions,
   const std::string password = PasswordIn(proxy_text);
   // One that stands nowhere else; the mark tells it from our own words.
   const bool secret = password.size() > 1 && password.find('!') != password.npos &&
-                      !password.starts_with("${") &&
+                      proxy_text.find("${") == proxy_text.npos &&
                       proxy_text.find(password) == proxy_text.rfind(password);
   const HttpUrl any{true, "xray.example", 443, ""};
   if (mobula::IsProxyUrl(proxy_text)) {
