@@ -68,27 +68,27 @@ absl::Status FileError(int error, std::string_view path) {
   if (!reason.empty() && reason[0] >= 'A' && reason[0] <= 'Z') {
     reason[0] = static_cast<char>(reason[0] - 'A' + 'a');
   }
-  std::string message = fmt::format("{}: {}", reason, path);
+  const std::string message = fmt::format("{}: {}", reason, path);
   switch (error) {
     case ENOSPC:
     case EDQUOT:
     case EFBIG:
-      return absl::ResourceExhaustedError(std::move(message));
+      return absl::ResourceExhaustedError(message);
     case EACCES:
     case EPERM:
     case EROFS:
-      return absl::PermissionDeniedError(std::move(message));
+      return absl::PermissionDeniedError(message);
     case ENOTDIR:
     case EISDIR:
     case ENAMETOOLONG:
     case ELOOP:
     case ENXIO:
     case EINVAL:
-      return absl::InvalidArgumentError(std::move(message));
+      return absl::InvalidArgumentError(message);
     case EIO:
-      return absl::DataLossError(std::move(message));
+      return absl::DataLossError(message);
     default:
-      return absl::UnavailableError(std::move(message));
+      return absl::UnavailableError(message);
   }
 }
 

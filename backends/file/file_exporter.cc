@@ -31,7 +31,7 @@ class FileExporter final : public Exporter {
 
   absl::Status Start(IoLoop* loop) override {
     if (config_.fsync == FsyncPolicy::kInterval) sync_timer_.emplace(loop);
-    const absl::Status opened = file_.Open();
+    absl::Status opened = file_.Open();
     switch (opened.code()) {
       case absl::StatusCode::kPermissionDenied:
       case absl::StatusCode::kInvalidArgument:
@@ -57,8 +57,7 @@ class FileExporter final : public Exporter {
 
   absl::Status Shutdown() override {
     if (sync_timer_.has_value()) sync_timer_->Cancel();
-    const absl::Status synced =
-        config_.fsync == FsyncPolicy::kNever ? absl::OkStatus() : file_.Sync();
+    absl::Status synced = config_.fsync == FsyncPolicy::kNever ? absl::OkStatus() : file_.Sync();
     file_.Close();
     return synced;
   }

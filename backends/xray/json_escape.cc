@@ -4,6 +4,7 @@
 // bench/micro/escape_bench.cc.
 #include "backends/xray/json_escape.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstring>
@@ -42,7 +43,7 @@ char* EscapeOne(char c, char* out) {
     *out++ = '\\';
     *out++ = letter;
   } else if (IsControl(c)) {
-    std::memcpy(out, "\\u00", 4);
+    std::copy_n("\\u00", 4, out);
     out[4] = kDigits[static_cast<unsigned char>(c) >> 4];
     out[5] = kDigits[static_cast<unsigned char>(c) & 15];
     out += 6;

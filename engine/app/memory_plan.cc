@@ -40,7 +40,8 @@ std::optional<uint64_t> ReadLimit(const std::string& path) {
 void LowerTo(const std::string& mount, std::string group, const std::string& file,
              std::optional<uint64_t>* limit) {
   for (;;) {
-    if (const std::optional<uint64_t> here = ReadLimit(mount + group + "/" + file)) {
+    if (const std::optional<uint64_t> here =
+            ReadLimit(fmt::format("{}{}/{}", mount, group, file))) {
       *limit = std::min(limit->value_or(*here), *here);
     }
     if (group.empty()) return;
@@ -174,8 +175,9 @@ absl::StatusOr<BufferShares> DivideBuffer(const Config& config, uint64_t buffer,
         kLaneQuotaMin / 1024, (taken + equal_parts * kLaneQuotaMin) / 1024));
   }
   shares.pool = buffer - open;
+  const uint64_t share = (buffer - taken) / std::max<uint64_t>(equal_parts, 1);
   for (const BackendConfig& backend : config.backends) {
-    shares.lanes.push_back(backend.quota != 0 ? backend.quota : (buffer - taken) / equal_parts);
+    shares.lanes.push_back(backend.quota != 0 ? backend.quota : share);
   }
   return shares;
 }

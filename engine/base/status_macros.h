@@ -16,7 +16,10 @@
 // Assigns the value of `expr`, an absl::StatusOr, to `lhs`, or returns its status.
 #define ASSIGN_OR_RETURN(lhs, expr) \
   ASSIGN_OR_RETURN_IMPL(MOBULA_CONCAT(mobula_statusor_, __LINE__), lhs, expr)
+// `lhs` may be a declaration, which no parentheses may surround.
+// NOLINTBEGIN(bugprone-macro-parentheses)
 #define ASSIGN_OR_RETURN_IMPL(statusor, lhs, expr) \
   auto statusor = (expr);                          \
   if (!statusor.ok()) return statusor.status();    \
   lhs = *std::move(statusor)
+// NOLINTEND(bugprone-macro-parentheses)
