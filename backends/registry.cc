@@ -6,6 +6,7 @@
 #include "backends/backends_config.h"
 #if HAVE_BACKEND_FILE
 #include "backends/file/file_exporter.h"
+#include "backends/file/record_format.h"
 #endif
 #if HAVE_BACKEND_NULL
 #include "backends/null/null_exporter.h"
@@ -57,6 +58,17 @@ absl::StatusOr<std::unique_ptr<Exporter>> MakeExporter(const BackendConfig& conf
   return absl::UnimplementedError(
       fmt::format("backend {}: type {} was left out of this build (meson option `backends`)",
                   config.name, config.type()));
+}
+
+bool ExcludeEachOther([[maybe_unused]] const BackendConfig& a,
+                      [[maybe_unused]] const BackendConfig& b) {
+#if HAVE_BACKEND_FILE
+  const auto* one = std::get_if<FileBackendConfig>(&a.settings);
+  const auto* other = std::get_if<FileBackendConfig>(&b.settings);
+  return one != nullptr && other != nullptr && FileWritten(*one) == FileWritten(*other);
+#else
+  return false;
+#endif
 }
 
 }  // namespace mobula

@@ -15,4 +15,7 @@ namespace mobula {
 absl::StatusOr<std::unique_ptr<Exporter>> MakeExporter(const BackendConfig& config,
                                                        const ExporterContext& context);
 
+// Whether exporters of the two cannot work side by side: they write the same file.
+bool ExcludeEachOther(const BackendConfig& a, const BackendConfig& b);
+
 }  // namespace mobula

@@ -17,10 +17,7 @@ namespace mobula {
 namespace {
 
 constexpr Duration kStuckAfter = std::chrono::seconds(5);
-constexpr Duration kDropsRemembered = std::chrono::minutes(1);
 constexpr Duration kLastTelemetry = std::chrono::seconds(2);
-// A line per batch would be the costliest thing at high rates; people look for it within some seconds.
-constexpr Duration kDeliveriesTold = std::chrono::seconds(10);
 
 Time Now() { return std::chrono::steady_clock::now(); }
 
@@ -55,47 +52,6 @@ int AllowedCores() {
   cpu_set_t set;
   CPU_ZERO(&set);
   return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
-}
-
-Delivery::Options DeliveryOptions(const BackendConfig& backend, uint64_t quota, uint64_t seed) {
-  Delivery::Options options;
-  options.seed = seed;
-  // What the inbox enforces against a hanging lane is the whole quota; Delivery itself stays under it, so
-  // that in ordinary overload the oldest documents go and not the newest.
-  options.quota = quota * 3 / 4;
-  options.in_flight_bytes = quota;
-  if (const auto* xray = std::get_if<XrayBackendConfig>(&backend.settings)) {
-    // A call's body is about as large as its batch: a quarter of the quota is kept for bodies.
-    options.quota = quota * 5 / 8;
-    options.in_flight_bytes = quota / 5;
-    options.concurrency = xray->concurrency;
-    options.timeout = xray->timeout;
-  }
-  return options;
-}
-
-Ledger::Lane LedgerOf(const Lane& lane) {
-  const LaneAccount& a = lane.account();
-  Ledger::Lane l;
-  l.name = lane.name();
-  l.entered = a.entered.value();
-  l.delivered = a.delivered.value();
-  for (int r = 0; r < kDropReasonCount; ++r) {
-    if (const uint64_t n = a.dropped[static_cast<size_t>(r)].value()) {
-      l.dropped[std::string(DropReasonName(static_cast<DropReason>(r)))] = n;
-    }
-  }
-  l.held = a.held.value();
-  if (const SpoolAccount* const spool = lane.spool_account()) {
-    for (int r = 0; r < kSpoolDropReasonCount; ++r) {
-      if (const uint64_t n = spool->dropped[static_cast<size_t>(r)].value()) {
-        l.dropped[std::string(SpoolDropReasonName(static_cast<SpoolDropReason>(r)))] = n;
-      }
-    }
-    l.restored = spool->restored.value();
-    l.spooled = spool->held.value();
-  }
-  return l;
 }
 
 Agent::Agent(Log* log, Hardening* hardening) : log_(log), hardening_(hardening) {}
@@ -147,47 +103,35 @@ absl::Status Agent::Build(Config config) {
   if (!config.dead_letter.path.empty()) {
     ASSIGN_OR_RETURN(dead_letter_file_, DeadLetterFile::Open(config.dead_letter, log_));
   }
-  const auto lane_options = [&](std::string name, uint64_t quota) {
-    Lane::Options options;
-    options.name = std::move(name);
-    options.quota = quota;
-    options.batches_max = quota / BlockPool::kPageBytes;
-    options.producers = static_cast<size_t>(receivers);
-    options.log = log_;
-    options.dead_letter = [file = dead_letter_file_.get()](
-                              std::string_view lane, std::string_view reason, std::string_view code,
-                              std::string_view document) {
-      if (file != nullptr) file->Write(reason, lane, code, document);
-    };
-    return options;
+  const auto dead_letter = [file = dead_letter_file_.get()](
+                               std::string_view lane, std::string_view reason,
+                               std::string_view code, std::string_view document) {
+    if (file != nullptr) file->Write(reason, lane, code, document);
   };
   if (!config.buffer.spool.path.empty()) {
     ASSIGN_OR_RETURN(spool_, SpoolRoom::Open(config, log_));
   }
   cold_room_ = std::make_unique<ColdRoom>(config, log_);
-  const ExporterContext context{pool_.get(), log_, cold_room_->aws()};
-  for (size_t i = 0; i < config.backends.size(); ++i) {
-    const BackendConfig& backend = config.backends[i];
-    absl::StatusOr<std::unique_ptr<Exporter>> exporter = MakeExporter(backend, context);
-    if (!exporter.ok()) {
-      return absl::Status(
-          exporter.status().code(),
-          fmt::format("backends.{}: {}", backend.name, std::string(exporter.status().message())));
-    }
-    Lane::Options options = lane_options(backend.name, shares.lanes[i]);
-    // A hanging lane must leave the request bodies their room too.
-    if (std::holds_alternative<XrayBackendConfig>(backend.settings))
-      options.quota = options.quota * 3 / 4;
-    options.delivery = DeliveryOptions(backend, shares.lanes[i], i + 1);
-    if (spool_ != nullptr) {
-      options.delivery.spool = true;
-      options.spool = spool_->lane(backend.name);
-      options.pool = pool_.get();
-    }
-    lanes_.push_back(std::make_unique<Lane>(std::move(options), *std::move(exporter)));
-  }
+  LaneSet::Options lanes;
+  lanes.pool = pool_.get();
+  lanes.log = log_;
+  lanes.aws = cold_room_->aws();
+  lanes.spool = spool_.get();
+  lanes.producers = static_cast<size_t>(receivers);
+  lanes.room = shares.room;
+  lanes.dead_letter = dead_letter;
+  lanes_ = std::make_unique<LaneSet>(std::move(lanes));
+  ASSIGN_OR_RETURN(std::unique_ptr<LaneSet::Change> made,
+                   lanes_->Make(config.backends, shares.lanes));
+  lanes_->Commit(std::move(made), Now());
   if (dead_letter_file_ != nullptr) {
-    Lane::Options options = lane_options("dead_letter", shares.dead_letter);
+    Lane::Options options;
+    options.name = "dead_letter";
+    options.quota = shares.dead_letter;
+    options.batches_max = shares.dead_letter / BlockPool::kPageBytes;
+    options.producers = static_cast<size_t>(receivers);
+    options.log = log_;
+    options.dead_letter = dead_letter;
     options.delivery.quota = shares.dead_letter;
     options.delivery.in_flight_bytes = shares.dead_letter;
     dead_letter_lane_ = std::make_unique<Lane>(
@@ -196,15 +140,13 @@ absl::Status Agent::Build(Config config) {
 
   BuildWorkers(config, std::move(router));
   kernel_drops_told_.assign(workers_.size(), 0);
-  lane_drops_told_.assign(lanes_.size() + 1, {});
-  deliveries_told_.resize(lanes_.size());
   return absl::OkStatus();
 }
 
 void Agent::BuildWorkers(const Config& config, std::unique_ptr<const Router> router) {
   const auto routes = std::make_shared<RouteTable>();
   routes->router = std::move(router);
-  for (const auto& lane : lanes_) routes->lanes.push_back(&lane->inbox());
+  routes->lanes = lanes_->Inboxes();
   if (dead_letter_lane_ != nullptr) routes->dead_letter = &dead_letter_lane_->inbox();
 
   Worker::Options options;
@@ -233,9 +175,7 @@ void Agent::BuildWorkers(const Config& config, std::unique_ptr<const Router> rou
 
 Agent::~Agent() {
   if (!worker_threads_.empty() && !draining_) BeginDrain(Now());
-  for (const auto& lane : lanes_) {
-    if (lanes_started_) (void)lane->Join(Now() + std::chrono::seconds(1));
-  }
+  if (lanes_started_) (void)lanes_->Join(Now() + std::chrono::seconds(1));
   // Its telemetry looks at the lanes.
   if (cold_room_ != nullptr && !cold_room_->Stop(Now() + std::chrono::seconds(1))) {
     log_->Error("cold_room_hangs", "the thread that fetches credentials hangs and is left behind");
@@ -263,15 +203,14 @@ absl::Status Agent::Start() {
   cold_room_->Run();
   EnterRole(ThreadRole::kLane);
   if (spool_ != nullptr) spool_->Run();
-  for (const auto& lane : lanes_) RETURN_IF_ERROR(lane->Start());
+  RETURN_IF_ERROR(lanes_->Start());
   if (dead_letter_lane_ != nullptr) RETURN_IF_ERROR(dead_letter_lane_->Start());
   lanes_started_ = true;
   RETURN_IF_ERROR(cold_room_->OpenSamplingPort(sockets_.address));
-  RETURN_IF_ERROR(cold_room_->StartTelemetry([this](size_t lane) { return CountsOf(lane); }));
+  RETURN_IF_ERROR(
+      cold_room_->StartTelemetry([this](std::string_view backend) { return CountsOf(backend); }));
   MutexLock lock(&mutex_);
   worker_watch_.assign(workers_.size(), {0, Now()});
-  lane_watch_.assign(lanes_.size(), {0, Now()});
-  last_drop_.assign(lanes_.size() + 1, Time{});
   started_ = true;
   return absl::OkStatus();
 }
@@ -284,21 +223,19 @@ void Agent::BeginDrain(Time deadline) {
     // So that a successor can bind to the path while the lanes still deliver.
     unix_socket_.reset();
   }
-  for (const auto& lane : lanes_) lane->Drain(deadline);
+  lanes_->Drain(deadline);
   if (dead_letter_lane_ != nullptr) dead_letter_lane_->Drain(deadline);
   if (first) cold_room_->CloseSamplingPort();
 }
 
 bool Agent::Drained() {
-  return std::all_of(lanes_.begin(), lanes_.end(), [](const auto& l) { return l->finished(); }) &&
-         (dead_letter_lane_ == nullptr || dead_letter_lane_->finished());
+  return lanes_->Drained() && (dead_letter_lane_ == nullptr || dead_letter_lane_->finished());
 }
 
 bool Agent::Finish() {
-  bool joined = true;
   // A lane that hangs inside its exporter gets a moment more, once for all of them.
   const Time deadline = Now() + std::chrono::milliseconds(200);
-  for (const auto& lane : lanes_) joined &= lane->Join(deadline);
+  bool joined = lanes_->Join(deadline);
   if (dead_letter_lane_ != nullptr) joined &= dead_letter_lane_->Join(deadline);
   cold_room_->FlushTelemetry(Now() + kLastTelemetry);
   Audit(/*last=*/true);
@@ -306,7 +243,7 @@ bool Agent::Finish() {
 }
 
 void Agent::Reopen() {
-  for (const auto& lane : lanes_) lane->Reopen();
+  lanes_->Reopen();
   if (dead_letter_file_ != nullptr) dead_letter_file_->Reopen();
 }
 
@@ -346,78 +283,20 @@ void Agent::Housekeep(Time now) {
       kernel_drops_told_[w] = drops;
     }
   }
+  lanes_->Step(now);
+  if (dead_letter_lane_ != nullptr) dead_letter_teller_.TellDrops(*dead_letter_lane_, now, log_);
   MutexLock lock(&mutex_);
   for (size_t w = 0; w < worker_watch_.size(); ++w) {
     const uint64_t turns = workers_[w]->stats().turns.value();
     if (turns != worker_watch_[w].turns) worker_watch_[w] = {turns, now};
   }
-  for (size_t i = 0; i < lane_watch_.size(); ++i) {
-    const uint64_t turns = lanes_[i]->turns();
-    if (turns != lane_watch_[i].turns) lane_watch_[i] = {turns, now};
-    TellDrops(*lanes_[i], &lane_drops_told_[i], now, &last_drop_[i]);
-    TellDeliveries(i, now);
-  }
-  if (dead_letter_lane_ != nullptr && !last_drop_.empty()) {
-    TellDrops(*dead_letter_lane_, &lane_drops_told_.back(), now, &last_drop_.back());
-  }
 }
 
-void Agent::TellDrops(const Lane& lane, std::array<uint64_t, kDropReasonCount>* told, Time now,
-                      Time* last_drop) {
-  for (size_t r = 0; r < told->size(); ++r) {
-    const uint64_t total = lane.account().dropped[r].value();
-    if (total == (*told)[r]) continue;
-    const auto reason = static_cast<DropReason>(r);
-    // Refusals are the far side's word on a document, and told with it.
-    if (reason != DropReason::kRefused && reason != DropReason::kTooLarge) {
-      // The X-Ray daemon's words, which people alert on.
-      const std::string text =
-          reason == DropReason::kNoMemory
-              ? fmt::format("Segment dropped. Consider increasing memory limit ({} segments)",
-                            total - (*told)[r])
-              : fmt::format("Spilling over {} segments ({})", total - (*told)[r],
-                            std::string(DropReasonName(reason)));
-      log_->Warn(
-          "documents_dropped", text,
-          {{"key", fmt::format("{}/{}", lane.name(), DropReasonName(reason))}, {"total", total}});
-      *last_drop = now;
-    }
-    (*told)[r] = total;
+TelemetryCounts Agent::CountsOf(std::string_view backend) const {
+  LaneReport report;
+  for (LaneReport& r : backends()) {
+    if (r.name == backend) report = std::move(r);
   }
-}
-
-// What went well, in a line per lane: at once after a pause, then summed up.
-void Agent::TellDeliveries(size_t lane, Time now) {
-  Told& told = deliveries_told_[lane];
-  const LaneAccount& account = lanes_[lane]->account();
-  Told seen{account.delivered.value(), 0, lanes_[lane]->calls().delivered.value(),
-            lanes_[lane]->calls().microseconds.value(), now};
-  for (const DropReason reason : {DropReason::kRefused, DropReason::kTooLarge}) {
-    seen.refused += account.dropped[static_cast<size_t>(reason)].value();
-  }
-  const uint64_t delivered = seen.delivered - told.delivered;
-  const uint64_t refused = seen.refused - told.refused;
-  const uint64_t calls = seen.calls - told.calls;
-  const bool last = draining_ && lanes_[lane]->finished();
-  if (calls == 0 || (now - told.at < kDeliveriesTold && !last)) return;
-  const double seconds =
-      static_cast<double>(seen.microseconds - told.microseconds) / static_cast<double>(calls) / 1e6;
-  log_->Info("batches_sent",
-             refused == 0
-                 ? fmt::format("Successfully sent batch of {} segments ({:.3f} seconds)", delivered,
-                               seconds)
-                 : fmt::format("Sent batch of {} segments but had {} Unprocessed segments ({:.3f} "
-                               "seconds)",
-                               delivered + refused, refused, seconds),
-             {{"backend", lanes_[lane]->name()}, {"calls", calls}});
-  told = seen;
-}
-
-TelemetryCounts Agent::CountsOf(size_t lane) const {
-  const LaneAccount& account = lanes_[lane]->account();
-  const auto dropped = [&](DropReason reason) {
-    return account.dropped[static_cast<size_t>(reason)].value();
-  };
   TelemetryCounts counts;
   for (const auto& worker : workers_) {
     const WorkerStats& stats = worker->stats();
@@ -425,18 +304,19 @@ TelemetryCounts Agent::CountsOf(size_t lane) const {
     counts.rejected +=
         stats.rejected_total() - stats.rejected[static_cast<size_t>(RejectReason::kEmpty)].value();
   }
-  counts.received = account.entered.value() + counts.rejected;
-  counts.sent = account.delivered.value();
-  counts.rejected += dropped(DropReason::kRefused) + dropped(DropReason::kTooLarge);
-  counts.spillover = dropped(DropReason::kBufferFull) + dropped(DropReason::kNoMemory) +
-                     dropped(DropReason::kShutdown);
-  const Lane::FaultCounters& faults = lanes_[lane]->faults();
-  counts.timeouts = faults.timeout.value();
-  counts.connections_refused = faults.refused.value();
-  counts.http_4xx = faults.http_4xx.value();
-  counts.http_5xx = faults.http_5xx.value();
-  counts.unknown_host = faults.unknown_host.value();
-  counts.other = faults.other.value();
+  counts.received = report.entered + counts.rejected;
+  counts.sent = report.delivered;
+  counts.rejected +=
+      report.dropped_for(DropReason::kRefused) + report.dropped_for(DropReason::kTooLarge);
+  counts.spillover = report.dropped_for(DropReason::kBufferFull) +
+                     report.dropped_for(DropReason::kNoMemory) +
+                     report.dropped_for(DropReason::kShutdown);
+  counts.timeouts = report.timeouts;
+  counts.connections_refused = report.connections_refused;
+  counts.http_4xx = report.http_4xx;
+  counts.http_5xx = report.http_5xx;
+  counts.unknown_host = report.unknown_host;
+  counts.other = report.other_faults;
   return counts;
 }
 
@@ -461,8 +341,8 @@ Ledger Agent::ledger() const {
     ledger.open += s.open.value();
     ledger.kernel_drops += s.kernel_drops.value();
   }
-  for (const auto& lane : lanes_) ledger.lanes.push_back(LedgerOf(*lane));
-  if (dead_letter_lane_ != nullptr) ledger.dead_letters = LedgerOf(*dead_letter_lane_);
+  for (const LaneReport& report : backends()) ledger.lanes.push_back(LedgerOf(report));
+  if (dead_letter_lane_ != nullptr) ledger.dead_letters = LedgerOf(ReportOf(*dead_letter_lane_));
   return ledger;
 }
 
@@ -489,21 +369,7 @@ bool Agent::Healthy(std::string* why) const {
 }
 
 bool Agent::Ready(std::string* text) const {
-  text->clear();
-  const Time now = Now();
-  {
-    MutexLock lock(&mutex_);
-    for (size_t i = 0; i < lane_watch_.size(); ++i) {
-      if (now - lane_watch_[i].at <= kStuckAfter) continue;
-      *text += fmt::format("degraded: backend {}: hangs for {:.0f} s\n", lanes_[i]->name(),
-                           Seconds(now - lane_watch_[i].at));
-    }
-    for (size_t i = 0; i < lanes_.size() && i < last_drop_.size(); ++i) {
-      if (last_drop_[i] == Time{} || now - last_drop_[i] > kDropsRemembered) continue;
-      *text += fmt::format("degraded: backend {}: gave up documents within the last minute\n",
-                           lanes_[i]->name());
-    }
-  }
+  *text = lanes_->Complaints(Now());
   if (draining_ || !started_) {
     *text += draining_ ? "not ready: draining\n" : "not ready: starting\n";
     return false;
@@ -518,13 +384,6 @@ bool Agent::Ready(std::string* text) const {
   }
   if (const std::optional<Spool::State> state = spool(); state.has_value() && !state->on) {
     *text += fmt::format("degraded: spool: {}\n", state->text);
-  }
-  for (const auto& lane : lanes_) {
-    const Lane::Health health = lane->health();
-    if (!health.failing) continue;
-    *text +=
-        fmt::format("{}: backend {}: {}{}{}\n", health.degraded ? "degraded" : "retrying",
-                    lane->name(), health.code, health.message.empty() ? "" : ": ", health.message);
   }
   if (pool_->bytes_used() + BlockPool::kBlockBytesMax > pool_->bytes_total()) {
     *text += "not ready: the buffer is full\n";

@@ -19,6 +19,7 @@
 #include "backends/file/dead_letter_file.h"
 #include "engine/app/cold_room.h"
 #include "engine/app/hardening.h"
+#include "engine/app/lane_set.h"
 #include "engine/app/ledger.h"
 #include "engine/app/memory_plan.h"
 #include "engine/app/spool_room.h"
@@ -31,11 +32,6 @@
 #include "engine/route/router.h"
 
 namespace mobula {
-
-// How a backend's lane uses its quota of the buffer.
-Delivery::Options DeliveryOptions(const BackendConfig& backend, uint64_t quota, uint64_t seed);
-// What the ledger says of a lane.
-Ledger::Lane LedgerOf(const Lane& lane);
 
 // Cores this process may run on.
 int AllowedCores();
@@ -75,7 +71,8 @@ class Agent {
   [[nodiscard]] uint64_t ledger_bugs() const { return audit_.bugs(); }
   // Nothing without a spool.
   [[nodiscard]] std::optional<Spool::State> spool() const;
-  [[nodiscard]] const std::vector<std::unique_ptr<Lane>>& lanes() const { return lanes_; }
+  // One for each backend, and behind them those that a reload took out.
+  [[nodiscard]] std::vector<LaneReport> backends() const { return lanes_->Reports(); }
   // Lines the dead-letter file could not take.
   [[nodiscard]] uint64_t dead_letters_failed() const;
   [[nodiscard]] const std::vector<std::unique_ptr<Worker>>& workers() const { return workers_; }
@@ -94,21 +91,9 @@ class Agent {
   void EnterRole(ThreadRole role) const;
   absl::Status Build(Config config);
   void BuildWorkers(const Config& config, std::unique_ptr<const Router> router);
-  [[nodiscard]] TelemetryCounts CountsOf(size_t lane) const;
-  void TellDeliveries(size_t lane, Time now);
-
+  [[nodiscard]] TelemetryCounts CountsOf(std::string_view backend) const;
   void Audit(bool last);
-  void TellDrops(const Lane& lane, std::array<uint64_t, kDropReasonCount>* told, Time now,
-                 Time* last_drop);
 
-  // What was last told of a lane's deliveries, and when.
-  struct Told {
-    uint64_t delivered = 0;
-    uint64_t refused = 0;
-    uint64_t calls = 0;
-    uint64_t microseconds = 0;
-    Time at{};
-  };
   // When each loop was last seen turning.
   struct Watch {
     uint64_t turns = 0;
@@ -125,8 +110,9 @@ class Agent {
   std::unique_ptr<DeadLetterFile> dead_letter_file_;
   std::unique_ptr<ColdRoom> cold_room_;  // outlives the lanes, whose exporters use it
   std::unique_ptr<SpoolRoom> spool_;     // null: none; outlives the lanes too
-  std::vector<std::unique_ptr<Lane>> lanes_;
+  std::unique_ptr<LaneSet> lanes_;
   std::unique_ptr<Lane> dead_letter_lane_;
+  LaneTeller dead_letter_teller_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::thread> worker_threads_;
   std::atomic<bool> draining_{false};
@@ -134,14 +120,9 @@ class Agent {
   std::atomic<bool> started_{false};
   LedgerAudit audit_;
   std::vector<uint64_t> kernel_drops_told_;
-  std::vector<Told> deliveries_told_;
-  std::vector<std::array<uint64_t, kDropReasonCount>>
-      lane_drops_told_;  // and last the dead letters'
 
   mutable Mutex mutex_;
   std::vector<Watch> worker_watch_ ABSL_GUARDED_BY(mutex_);
-  std::vector<Watch> lane_watch_ ABSL_GUARDED_BY(mutex_);
-  std::vector<Time> last_drop_ ABSL_GUARDED_BY(mutex_);  // of each lane; Time{}: none yet
 };
 
 }  // namespace mobula

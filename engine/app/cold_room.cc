@@ -126,20 +126,20 @@ void ColdRoom::Listen() {
 }
 
 absl::Status ColdRoom::StartTelemetry(
-    const std::function<TelemetryCounts(size_t backend)>& counts) {
-  for (size_t i = 0; i < config_.backends.size(); ++i) {
-    const auto* xray = std::get_if<XrayBackendConfig>(&config_.backends[i].settings);
+    std::function<TelemetryCounts(std::string_view backend)> counts) {
+  for (const BackendConfig& backend : config_.backends) {
+    const auto* xray = std::get_if<XrayBackendConfig>(&backend.settings);
     if (xray == nullptr || !xray->telemetry) continue;
     ASSIGN_OR_RETURN(const XrayService service,
                      FindXrayService(*xray, &aws_, Now() + kFindRegionMax));
     Telemetry::Options options;
-    options.name = config_.backends[i].name;
+    options.name = backend.name;
     options.client = XrayClientOptions(service, aws_);
     options.resource_arn = xray->resource_arn;
     options.host_facts = [this](std::function<void(HostFacts)> done) {
       aws_.FindHostFacts(std::move(done));
     };
-    options.counts = [counts, i] { return counts(i); };
+    options.counts = [counts, name = backend.name] { return counts(name); };
     options.log = log_;
     reports_ = true;
     const auto status = std::make_shared<absl::Status>();

@@ -43,8 +43,8 @@ class ColdRoom {
   void Run();
   // `udp_address` is where segments are received, with the real port.
   absl::Status OpenSamplingPort(const std::string& udp_address);
-  // `counts` says what the lane of backend number `backend` has counted; called on this room's thread.
-  absl::Status StartTelemetry(const std::function<TelemetryCounts(size_t backend)>& counts);
+  // `counts` says what the lanes of the backend of that name have counted; called on this room's thread.
+  absl::Status StartTelemetry(std::function<TelemetryCounts(std::string_view backend)> counts);
   // About once a second: a port that could not be had is tried again; that certificates are not checked is said again
   // each minute.
   void Housekeep(Time now);

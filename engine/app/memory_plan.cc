@@ -8,7 +8,6 @@
 #include <fstream>
 #include <sstream>
 
-#include "engine/memory/block_pool.h"
 #include "engine/receive/datagram_source.h"
 #include "engine/receive/source_gate.h"
 #include "engine/receive/unix_socket.h"
@@ -25,7 +24,6 @@ constexpr uint64_t kWorkerReserve = 2 * BlockPool::kBlockBytesMax;
 // Contexts of zstd for blocks of 256 KiB (0.57 and 0.1 MiB at level 1), a group of frames to be written, a frame read
 // before and after, and the batch made of it.
 constexpr uint64_t kSpoolLaneBytes = 2 * kMiB;
-constexpr uint64_t kLaneQuotaMin = 2 * BlockPool::kBlockBytesMax;
 
 std::optional<uint64_t> ReadLimit(const std::string& path) {
   std::ifstream in(path);
@@ -150,11 +148,16 @@ std::string ShrinkToFit(Config* config, int workers, std::optional<uint64_t> lim
       MiB(*limit), MiB(config->buffer.memory), MiB(n * config->udp.receive_buffer));
 }
 
+uint64_t OpenBytes(const Config& config, int workers, size_t routes) {
+  const size_t dead_letters = config.dead_letter.path.empty() ? 0 : 1;
+  return static_cast<uint64_t>(workers) * (routes + dead_letters) * BlockPool::kBlockBytesMax;
+}
+
 absl::StatusOr<BufferShares> DivideBuffer(const Config& config, uint64_t buffer, int workers,
                                           size_t routes) {
   const bool dead_letters = !config.dead_letter.path.empty();
   const uint64_t n = static_cast<uint64_t>(workers);
-  const uint64_t open = n * (routes + (dead_letters ? 1 : 0)) * BlockPool::kBlockBytesMax;
+  const uint64_t open = OpenBytes(config, workers, routes);
   const uint64_t reserve = n * kWorkerReserve;
   BufferShares shares;
   shares.dead_letter =
@@ -166,15 +169,16 @@ absl::StatusOr<BufferShares> DivideBuffer(const Config& config, uint64_t buffer,
     equal_parts += backend.quota == 0 ? 1 : 0;
   }
   const uint64_t taken = open + reserve + shares.dead_letter + configured;
-  if (buffer < taken + equal_parts * kLaneQuotaMin) {
+  if (buffer < taken + equal_parts * kLaneShareMin) {
     return absl::InvalidArgumentError(fmt::format(
         "buffer.memory: {} KiB are too little: {} KiB for open batches, {} KiB for closing them, "
         "{} KiB of "
         "configured quotas and at least {} KiB for each other backend make {} KiB",
         buffer / 1024, open / 1024, (reserve + shares.dead_letter) / 1024, configured / 1024,
-        kLaneQuotaMin / 1024, (taken + equal_parts * kLaneQuotaMin) / 1024));
+        kLaneShareMin / 1024, (taken + equal_parts * kLaneShareMin) / 1024));
   }
   shares.pool = buffer - open;
+  shares.room = buffer - open - reserve - shares.dead_letter;
   const uint64_t share = (buffer - taken) / std::max<uint64_t>(equal_parts, 1);
   for (const BackendConfig& backend : config.backends) {
     shares.lanes.push_back(backend.quota != 0 ? backend.quota : share);

@@ -12,6 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "engine/config/config.h"
+#include "engine/memory/block_pool.h"
 
 namespace mobula {
 
@@ -54,12 +55,19 @@ absl::StatusOr<MemoryPlan> PlanMemory(const Config& config, int workers, uint64_
 // leaves the 36 MiB that one worker, one `xray` backend and the sampling port take; from 3 to 256 MiB.
 uint64_t DefaultBuffer(std::optional<uint64_t> limit);
 
+// The least a lane can work with.
+inline constexpr uint64_t kLaneShareMin = 2 * BlockPool::kBlockBytesMax;
+
 // How the buffer is divided.
 struct BufferShares {
   uint64_t pool = 0;            // the block pool
+  uint64_t room = 0;            // of it, for the backends together
   uint64_t dead_letter = 0;     // quota of the dead-letter lane; 0 without one
   std::vector<uint64_t> lanes;  // quota of each backend, in order
 };
+
+// What the open batches of `workers` take of the buffer.
+uint64_t OpenBytes(const Config& config, int workers, size_t routes);
 
 // Errors: InvalidArgument when the backends' quotas and the workers' share do not fit into the buffer.
 absl::StatusOr<BufferShares> DivideBuffer(const Config& config, uint64_t buffer, int workers,

@@ -103,119 +103,105 @@ void AddReceiver(const Agent& agent, Families* out) {
   }
 }
 
-void AddLanes(const Agent& agent, Families* out) {
+using Reports = std::vector<LaneReport>;
+
+void AddLanes(const Reports& reports, Families* out) {
   const auto per_lane = [&](MetricType type, const char* name, const char* help, auto value) {
     out->Begin(name, help, type);
-    for (const auto& lane : agent.lanes()) out->Add(value(*lane), {{"backend", lane->name()}});
+    for (const LaneReport& report : reports) out->Add(value(report), {{"backend", report.name}});
   };
   constexpr MetricType kCounter = MetricType::Counter;
   constexpr MetricType kGauge = MetricType::Gauge;
-  using L = const Lane&;
+  using R = const LaneReport&;
   per_lane(kCounter, "mobula_backend_documents_entered_total", "Documents routed to the backend.",
-           [](L l) { return l.account().entered.value(); });
+           [](R r) { return r.entered; });
   per_lane(kCounter, "mobula_backend_documents_delivered_total", "Documents the backend took.",
-           [](L l) { return l.account().delivered.value(); });
+           [](R r) { return r.delivered; });
   out->Counter("mobula_backend_documents_dropped_total",
                "Documents given up without delivery, by reason.");
-  for (const auto& lane : agent.lanes()) {
+  for (const LaneReport& report : reports) {
     for (int r = 0; r < kDropReasonCount; ++r) {
-      out->Add(lane->account().dropped[static_cast<size_t>(r)].value(),
-               {{"backend", lane->name()},
-                {"reason", std::string(DropReasonName(static_cast<DropReason>(r)))}});
+      const auto reason = static_cast<DropReason>(r);
+      out->Add(report.dropped_for(reason),
+               {{"backend", report.name}, {"reason", std::string(DropReasonName(reason))}});
     }
   }
   per_lane(kGauge, "mobula_backend_documents_held", "Documents queued, waiting or in flight.",
-           [](L l) { return l.account().held.value(); });
+           [](R r) { return r.held; });
   per_lane(kGauge, "mobula_backend_held_bytes", "What those documents' batches take of the buffer.",
-           [](L l) { return l.account().held_bytes.value(); });
+           [](R r) { return r.held_bytes; });
   per_lane(kGauge, "mobula_backend_quota_bytes", "The most they may take.",
-           [](L l) { return static_cast<uint64_t>(l.quota()); });
+           [](R r) { return r.quota; });
   per_lane(kGauge, "mobula_backend_calls_in_flight", "Calls the backend has not answered yet.",
-           [](L l) { return static_cast<uint64_t>(l.calls_in_flight()); });
+           [](R r) { return r.calls_in_flight; });
   per_lane(kGauge, "mobula_backend_calls_allowed", "Calls that may be in flight now (adaptive).",
-           [](L l) { return static_cast<uint64_t>(l.window()); });
+           [](R r) { return static_cast<uint64_t>(r.window); });
   out->Counter("mobula_backend_calls_total", "Calls by outcome.");
-  for (const auto& lane : agent.lanes()) {
-    const Lane::CallCounters& calls = lane->calls();
-    out->Add(calls.delivered.value(), {{"backend", lane->name()}, {"outcome", "delivered"}});
-    out->Add(calls.failed.value(), {{"backend", lane->name()}, {"outcome", "failed"}});
-    out->Add(calls.refused.value(), {{"backend", lane->name()}, {"outcome", "refused"}});
+  for (const LaneReport& report : reports) {
+    out->Add(report.calls_delivered, {{"backend", report.name}, {"outcome", "delivered"}});
+    out->Add(report.calls_failed, {{"backend", report.name}, {"outcome", "failed"}});
+    out->Add(report.calls_refused, {{"backend", report.name}, {"outcome", "refused"}});
   }
   out->Counter("mobula_backend_errors_total", "Calls that were not taken, by the far side's code.");
-  for (const auto& lane : agent.lanes()) {
-    for (const auto& [code, n] : lane->errors()) {
-      out->Add(n, {{"backend", lane->name()}, {"code", code}});
+  for (const LaneReport& report : reports) {
+    for (const auto& [code, n] : report.errors) {
+      out->Add(n, {{"backend", report.name}, {"code", code}});
     }
   }
   out->Gauge(
       "mobula_backend_circuit_state",
       "1 for the state of the backend's circuit breaker: closed lets calls through, open rests "
       "after a failure, half_open asks with one call.");
-  for (const auto& lane : agent.lanes()) {
+  for (const LaneReport& report : reports) {
     for (const Circuit circuit : {Circuit::kClosed, Circuit::kOpen, Circuit::kHalfOpen}) {
-      out->Add(lane->circuit() == circuit ? 1.0 : 0.0,
-               {{"backend", lane->name()}, {"state", std::string(CircuitName(circuit))}});
+      out->Add(report.circuit == circuit ? 1.0 : 0.0,
+               {{"backend", report.name}, {"state", std::string(CircuitName(circuit))}});
     }
   }
-  out->Gauge("mobula_backend_degraded",
-             "1 while the backend fails in a way that only somebody's help mends.");
-  for (const auto& lane : agent.lanes()) {
-    out->Add(lane->health().degraded ? 1.0 : 0.0, {{"backend", lane->name()}});
-  }
+  per_lane(kGauge, "mobula_backend_degraded",
+           "1 while the backend fails in a way that only somebody's help mends.",
+           [](R r) { return r.health.degraded ? 1.0 : 0.0; });
+  per_lane(kCounter, "mobula_backend_call_seconds_total",
+           "Time that the calls took which the backend took documents with; divided by their "
+           "number it is the latency.",
+           [](R r) { return static_cast<double>(r.call_microseconds) / 1e6; });
 }
 
-void AddCalls(const Agent& agent, Families* out) {
-  out->Counter("mobula_backend_call_seconds_total",
-               "Time that the calls took which the backend took documents with; divided by their "
-               "number it is the latency.");
-  for (const auto& lane : agent.lanes()) {
-    out->Add(static_cast<double>(lane->calls().microseconds.value()) / 1e6,
-             {{"backend", lane->name()}});
-  }
-}
-
-void AddSpool(const Agent& agent, Families* out) {
+void AddSpool(const Agent& agent, const Reports& reports, Families* out) {
   const std::optional<Spool::State> state = agent.spool();
   if (!state.has_value()) return;
-  const auto per_lane = [&](MetricType type, const char* name, const char* help, auto value) {
+  const auto per_lane = [&](MetricType type, const char* name, const char* help,
+                            uint64_t LaneReport::OnDisk::*count) {
     out->Begin(name, help, type);
-    for (const auto& lane : agent.lanes()) {
-      if (const SpoolAccount* const account = lane->spool_account()) {
-        out->Add(value(*account), {{"backend", lane->name()}});
-      }
+    for (const LaneReport& report : reports) {
+      if (report.on_disk) out->Add((*report.on_disk).*count, {{"backend", report.name}});
     }
   };
   constexpr MetricType kCounter = MetricType::Counter;
   constexpr MetricType kGauge = MetricType::Gauge;
-  using A = const SpoolAccount&;
+  using D = LaneReport::OnDisk;
   per_lane(kCounter, "mobula_spool_documents_appended_total", "Documents written to disk.",
-           [](A a) { return a.appended.value(); });
+           &D::appended);
   per_lane(kCounter, "mobula_spool_documents_restored_total",
-           "Documents found on disk: at the start, or left by another instance.",
-           [](A a) { return a.restored.value(); });
+           "Documents found on disk: at the start, or left by another instance.", &D::restored);
   per_lane(kCounter, "mobula_spool_documents_done_total",
-           "Documents from disk that were delivered, or finally refused.",
-           [](A a) { return a.done.value(); });
+           "Documents from disk that were delivered, or finally refused.", &D::done);
   out->Counter("mobula_spool_documents_dropped_total",
                "Documents on disk that were given up, by reason.");
-  for (const auto& lane : agent.lanes()) {
-    const SpoolAccount* const account = lane->spool_account();
-    if (account == nullptr) continue;
+  for (const LaneReport& report : reports) {
+    if (!report.on_disk) continue;
     for (int r = 0; r < kSpoolDropReasonCount; ++r) {
-      out->Add(account->dropped[static_cast<size_t>(r)].value(),
-               {{"backend", lane->name()},
+      out->Add(report.on_disk->dropped[static_cast<size_t>(r)],
+               {{"backend", report.name},
                 {"reason", std::string(SpoolDropReasonName(static_cast<SpoolDropReason>(r)))}});
     }
   }
-  per_lane(kGauge, "mobula_spool_documents_held", "Documents that wait on disk.",
-           [](A a) { return a.held.value(); });
-  per_lane(kGauge, "mobula_spool_lane_bytes", "What the backend's files take on disk.",
-           [](A a) { return a.bytes.value(); });
+  per_lane(kGauge, "mobula_spool_documents_held", "Documents that wait on disk.", &D::held);
+  per_lane(kGauge, "mobula_spool_lane_bytes", "What the backend's files take on disk.", &D::bytes);
   per_lane(kCounter, "mobula_spool_torn_total", "Half-written ends of files that were cut off.",
-           [](A a) { return a.torn.value(); });
+           &D::torn);
   per_lane(kCounter, "mobula_spool_damaged_total",
-           "Frames and stretches of files that could not be read.",
-           [](A a) { return a.damaged.value(); });
+           "Frames and stretches of files that could not be read.", &D::damaged);
   out->Gauge("mobula_spool_on", "1 while the spool takes documents.").Add(state->on ? 1.0 : 0.0);
   out->Gauge("mobula_spool_bytes", "What the spool takes on disk.").Add(state->bytes);
   out->Gauge("mobula_spool_files", "Files waiting to be sent.").Add(state->files);
@@ -355,9 +341,9 @@ std::string OpenMetrics(const std::vector<MetricFamily>& families) {
 MetricsPage RenderMetrics(const Agent& agent, std::string_view accept) {
   Families families;
   AddReceiver(agent, &families);
-  AddLanes(agent, &families);
-  AddCalls(agent, &families);
-  AddSpool(agent, &families);
+  const Reports reports = agent.backends();
+  AddLanes(reports, &families);
+  AddSpool(agent, reports, &families);
   AddLedger(agent, &families);
   AddCredentials(agent, &families);
   AddSampling(agent, &families);

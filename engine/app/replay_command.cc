@@ -199,7 +199,7 @@ absl::StatusOr<bool> Replay(const ReplayOptions& options) {
   const Time deadline = Now() + config.shutdown.grace;
   lane.Drain(deadline);
   (void)lane.Join(deadline + std::chrono::seconds(1));
-  const Ledger::Lane ledger = LedgerOf(lane);
+  const Ledger::Lane ledger = LedgerOf(ReportOf(lane));
   if (isatty(STDOUT_FILENO) == 1) {
     std::fprintf(stderr, "read %s documents, %s not valid%s\n%s", Grouped(read).c_str(),
                  Grouped(feeder.rejected()).c_str(), stopped ? ", then stopped" : "",

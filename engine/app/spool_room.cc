@@ -13,6 +13,7 @@ namespace {
 
 constexpr Duration kEvery = std::chrono::seconds(1);
 
+Time Now() { return std::chrono::steady_clock::now(); }
 SystemTime Wall() { return std::chrono::system_clock::now(); }
 
 SpoolTarget TargetOf(const BackendConfig& backend) {
@@ -66,8 +67,22 @@ SpoolRoom::SpoolRoom(std::unique_ptr<Spool> spool)
 
 SpoolRoom::~SpoolRoom() { (void)Stop(kTimeNever); }
 
-SpoolLane* SpoolRoom::Attach(const BackendConfig& backend) {
-  return spool_->Attach(TargetOf(backend));
+absl::StatusOr<SpoolLane*> SpoolRoom::Attach(const BackendConfig& backend, Time deadline) {
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    if (!changed_.wait_until(lock, deadline, [this] { return detached_.empty(); })) {
+      return absl::UnavailableError("the disk of the spool hangs");
+    }
+  }
+  const SpoolTarget target = TargetOf(backend);
+  if (SpoolLane* const lane = spool_->lane(target)) return lane;
+  return spool_->Attach(target);
+}
+
+void SpoolRoom::Detach(SpoolLane* lane) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  detached_.push_back(lane);
+  changed_.notify_all();
 }
 
 void SpoolRoom::Run() {
@@ -80,12 +95,26 @@ void SpoolRoom::Run() {
 
 void SpoolRoom::Housekeep() {
   std::unique_lock<std::mutex> lock(mutex_);
-  while (!wake_.wait_for(lock, kEvery, [this] { return stop_; })) {
+  Time next = Now() + kEvery;
+  while (!stop_) {
+    changed_.wait_until(lock, next, [this] { return stop_ || !detached_.empty(); });
+    if (stop_) return;
+    const std::vector<SpoolLane*> detached = detached_;
     lock.unlock();
-    spool_->Housekeep(Wall());
+    for (SpoolLane* const lane : detached) {
+      spool_->Detach(lane);
+      spool_->Remove(lane);
+    }
+    if (Now() >= next) {
+      spool_->Housekeep(Wall());
+      next = Now() + kEvery;
+    }
     Spool::State seen = spool_->state();
     lock.lock();
     state_ = std::move(seen);
+    detached_.erase(detached_.begin(),
+                    detached_.begin() + static_cast<std::ptrdiff_t>(detached.size()));
+    changed_.notify_all();
   }
 }
 
@@ -95,7 +124,7 @@ bool SpoolRoom::Stop(Time deadline) {
     const std::lock_guard<std::mutex> lock(mutex_);
     stop_ = true;
   }
-  wake_.notify_one();
+  changed_.notify_all();
   if (deadline != kTimeNever && has_ended_.wait_until(deadline) != std::future_status::ready) {
     return false;
   }

@@ -2,7 +2,7 @@
 //
 // Room:      cold.
 // Lifecycle: Open, Run, Stop after the lanes' threads have ended, destroyed.
-// Threads:   the app's control thread; state() by any.
+// Threads:   the app's control thread; Attach, Detach and state() by any.
 // Errors:    Open fails on settings only. A disk that fails is the spool's state, told in the log.
 #pragma once
 
@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "engine/base/time.h"
@@ -32,10 +33,12 @@ class SpoolRoom {
   SpoolRoom(const SpoolRoom&) = delete;
   SpoolRoom& operator=(const SpoolRoom&) = delete;
 
-  [[nodiscard]] SpoolLane* lane(std::string_view backend) { return spool_->lane(backend); }
-  // Backends come and go with a reload; see Spool.
-  [[nodiscard]] SpoolLane* Attach(const BackendConfig& backend);
-  void Detach(SpoolLane* lane) { spool_->Detach(lane); }
+  // The lane of a backend. Unavailable when what was detached before has not gone by `deadline`, as when the disk
+  // hangs, for which this may wait longer.
+  absl::StatusOr<SpoolLane*> Attach(const BackendConfig& backend, Time deadline);
+  // The backend is no longer configured: soon, and without waiting for the disk, its files are set aside and `lane` is
+  // gone. REQUIRES: nobody uses it any more.
+  void Detach(SpoolLane* lane);
 
   void Run();
   // Ends the thread. False when the disk holds it beyond `deadline`: this object must be left behind then.
@@ -50,8 +53,9 @@ class SpoolRoom {
 
   const std::unique_ptr<Spool> spool_;
   mutable std::mutex mutex_;
-  std::condition_variable wake_;
-  bool stop_ = false;  // these under the mutex
+  std::condition_variable changed_;
+  bool stop_ = false;                 // these under the mutex
+  std::vector<SpoolLane*> detached_;  // what Detach was called for
   Spool::State state_;
   std::promise<void> ended_;
   const std::future<void> has_ended_ = ended_.get_future();

@@ -76,6 +76,19 @@ class AwsContext::Impl : public std::enable_shared_from_this<Impl> {
     return Find(identity);
   }
 
+  // On the loop's thread.
+  void Tidy() {
+    const MutexLock lock(&mutex_);
+    // A role's source holds the provider below it.
+    for (bool found = true; found;) {
+      found = std::erase_if(identities_, [](const Entry& entry) {
+                if (entry.provider.use_count() > 1) return false;
+                entry.provider->Close();
+                return true;
+              }) > 0;
+    }
+  }
+
   std::vector<AwsIdentityState> identities() const {
     const MutexLock lock(&mutex_);
     std::vector<AwsIdentityState> states;
@@ -244,6 +257,12 @@ absl::StatusOr<FoundRegion> AwsContext::FindRegion(const std::string& configured
 
 void AwsContext::FindHostFacts(std::function<void(HostFacts)> done) {
   impl_->FindHostFacts(std::move(done));
+}
+
+void AwsContext::Tidy() {
+  impl_->loop->Post([weak = std::weak_ptr<Impl>(impl_)] {
+    if (const auto impl = weak.lock()) impl->Tidy();
+  });
 }
 
 std::vector<AwsIdentityState> AwsContext::identities() const { return impl_->identities(); }

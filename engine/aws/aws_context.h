@@ -103,6 +103,9 @@ class AwsContext {
   // AWS_HOSTNAME and AWS_INSTANCE_ID, else what metadata says. `done` is called on the loop, once.
   void FindHostFacts(std::function<void(HostFacts)> done);
 
+  // Soon: identities that nobody acts as any more are forgotten and no longer renewed.
+  void Tidy();
+
   [[nodiscard]] std::vector<AwsIdentityState> identities() const;
   [[nodiscard]] const Environment& environment() const;
   [[nodiscard]] const std::string& user_agent() const;

@@ -203,6 +203,17 @@ SpoolLane* Spool::lane(std::string_view backend) {
   return nullptr;
 }
 
+SpoolLane* Spool::lane(const SpoolTarget& target) {
+  MutexLock lock(&mutex_);
+  for (const auto& lane : lanes_) {
+    const SpoolTarget& its = lane->target_;
+    if (!lane->detached_ && its.backend == target.backend && its.identity == target.identity) {
+      return lane.get();
+    }
+  }
+  return nullptr;
+}
+
 void Spool::TryStart(SystemTime now) {
   tried_ = now;
   absl::StatusOr<std::unique_ptr<SpoolHome>> home =
@@ -327,7 +338,7 @@ void Spool::PutAside(const SpoolDirEntry& entry, Fate fate, std::string_view why
 }
 
 SpoolLane* Spool::Attach(const SpoolTarget& target) {
-  CHECK(lane(target.backend) == nullptr);
+  CHECK(lane(target) == nullptr);
   MutexLock lock(&mutex_);
   lanes_.push_back(std::unique_ptr<SpoolLane>(new SpoolLane(this, target)));
   SpoolLane* const lane = lanes_.back().get();
@@ -352,6 +363,12 @@ void Spool::Detach(SpoolLane* lane) {
     DropFile(lane, file, SpoolDropReason::kForeign, Fate::kForeign, tried_).IgnoreError();
   }
   UpdateWaiting(lane);
+}
+
+void Spool::Remove(SpoolLane* lane) {
+  MutexLock lock(&mutex_);
+  CHECK(lane->detached_ && lane->lent_.empty());
+  std::erase_if(lanes_, [lane](const auto& other) { return other.get() == lane; });
 }
 
 // --- writing -------------------------------------------------------------------------------------------

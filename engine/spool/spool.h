@@ -179,13 +179,18 @@ class Spool {
   Spool(const Spool&) = delete;
   Spool& operator=(const Spool&) = delete;
 
-  // The lane of a backend; null when it is not one of the targets.
+  // The lane of a backend, the first of that name; null when there is none.
   [[nodiscard]] SpoolLane* lane(std::string_view backend);
-  // A backend more, as after a reload; takes back what had been set aside for it. REQUIRES: no lane of that name.
+  // The lane of this very target; null when there is none.
+  [[nodiscard]] SpoolLane* lane(const SpoolTarget& target);
+  // A backend more, as after a reload; takes back what had been set aside for it. There may be others of its name.
+  // REQUIRES: no lane of that target.
   SpoolLane* Attach(const SpoolTarget& target);
   // The backend is no longer configured: its files are set aside, its documents counted as foreign. The lane
   // stays, empty, and refuses. REQUIRES: its thread has ended or will not use it any more.
   void Detach(SpoolLane* lane);
+  // Nobody looks at it any more. REQUIRES: it is detached and has lent nothing.
+  void Remove(SpoolLane* lane);
 
   // Tries again what failed, adopts what other instances left, drops what is too old, syncs.
   void Housekeep(SystemTime now);

@@ -180,6 +180,27 @@ TEST_F(AwsContextTest, EqualNamesAreToldApart) {
                                      "arn:aws:iam::2:role/a (session shop)"));
 }
 
+TEST_F(AwsContextTest, ForgetsWhomNobodyActsAsAnyMore) {
+  Start();
+  auto used = aws().Credentials(Tenant("a"));
+  auto left = aws().Credentials(Tenant("b"));
+  ASSERT_EQ(aws().identities().size(), 3U) << "both and their base";
+  const auto wait_for = [&](size_t count) {
+    for (const Time limit = Limit(); std::chrono::steady_clock::now() < limit;) {
+      aws().Tidy();
+      if (aws().identities().size() == count) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    return false;
+  };
+  left.reset();
+  EXPECT_TRUE(wait_for(2));
+  EXPECT_EQ(aws().Credentials(Tenant("a")), used) << "still known";
+  used.reset();
+  EXPECT_TRUE(wait_for(0)) << "the base too";
+  EXPECT_NE(aws().Credentials(Tenant("b")), nullptr) << "and made again when wanted";
+}
+
 TEST_F(AwsContextTest, WithoutAnyTheLogSaysNoCredentials) {
   home_.variables.erase("AWS_WEB_IDENTITY_TOKEN_FILE");
   home_.variables["AWS_EC2_METADATA_DISABLED"] = "true";

@@ -268,6 +268,24 @@ TEST_F(SpoolTest, ABackendThatIsRemovedLeavesItsDocumentsAndFindsThemAgain) {
   EXPECT_EQ(Drain(again), (Strings{"a", "b", "c"}));
 }
 
+TEST_F(SpoolTest, TwoFarSidesUnderOneNameKeepApart) {
+  const auto spool = OpenSpool();
+  SpoolLane* const old = spool->lane("prod");
+  ASSERT_TRUE(Append(old, {"a"}).ok());
+  SpoolLane* const next = spool->Attach({"prod", "xray us"});
+  EXPECT_EQ(spool->lane(SpoolTarget{"prod", "xray us"}), next);
+  EXPECT_EQ(spool->lane(SpoolTarget{"prod", "xray eu"}), old);
+  ASSERT_TRUE(Append(next, {"b"}).ok());
+  ASSERT_TRUE(Append(old, {"c"}).ok());
+  EXPECT_EQ(Drain(next), Strings{"b"});
+  spool->Detach(old);
+  spool->Remove(old);
+  EXPECT_EQ(spool->lane(SpoolTarget{"prod", "xray eu"}), nullptr);
+  EXPECT_EQ(spool->lane("prod"), next);
+  EXPECT_EQ(Drain(next), Strings{});
+  EXPECT_EQ(Drain(spool->Attach({"prod", "xray eu"})), (Strings{"a", "c"}));
+}
+
 // --- damage --------------------------------------------------------------------------------------------
 
 TEST_F(SpoolTest, ATornEndIsCutOff) {
