@@ -143,17 +143,20 @@ absl::Status Agent::Build(Config config) {
   return absl::OkStatus();
 }
 
-void Agent::BuildWorkers(const Config& config, std::unique_ptr<const Router> router) {
-  const auto routes = std::make_shared<RouteTable>();
+std::shared_ptr<const RouteTable> Agent::MakeTable(std::unique_ptr<const Router> router) {
+  auto routes = std::make_shared<RouteTable>();
   routes->router = std::move(router);
   routes->lanes = lanes_->Inboxes();
   if (dead_letter_lane_ != nullptr) routes->dead_letter = &dead_letter_lane_->inbox();
+  return routes;
+}
 
+void Agent::BuildWorkers(const Config& config, std::unique_ptr<const Router> router) {
   Worker::Options options;
   options.validate = config.udp.validate;
   options.batch = {static_cast<size_t>(config.batch.documents), config.batch.age};
   options.pool = pool_.get();
-  options.routes = routes;
+  options.routes = MakeTable(std::move(router));
   options.engine = chosen_engine_;
   options.senders = {config.udp.allow, static_cast<uint64_t>(config.udp.source_rate),
                      static_cast<uint64_t>(config.udp.source_burst), sockets_.by_worker.size()};
@@ -213,6 +216,61 @@ absl::Status Agent::Start() {
   worker_watch_.assign(workers_.size(), {0, Now()});
   started_ = true;
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Agent::Change>> Agent::Prepare(const Config& next) {
+  EnterRole(ThreadRole::kLane);
+  auto change = std::make_unique<Change>();
+  change->config = next;
+  // The buffer and the sockets stay as they are.
+  Config planned = next;
+  planned.buffer.memory = plan_.buffer;
+  const int receivers = static_cast<int>(workers_.size());
+  ASSIGN_OR_RETURN(change->plan, PlanMemory(planned, static_cast<int>(sockets_.by_worker.size()),
+                                            plan_.kernel_queue, plan_.limit));
+  ASSIGN_OR_RETURN(change->router, Router::Create(next.routes, next.backends));
+  const uint64_t open = OpenBytes(planned, receivers, change->router->size());
+  ASSIGN_OR_RETURN(
+      const BufferShares shares,
+      DivideBuffer(planned, std::min<uint64_t>(plan_.buffer, pool_->bytes_total() + open),
+                   receivers, change->router->size()));
+  ASSIGN_OR_RETURN(change->lanes, lanes_->Make(next.backends, shares.lanes));
+  RETURN_IF_ERROR(lanes_->Start(change->lanes.get()));
+  ASSIGN_OR_RETURN(change->cold, cold_room_->Prepare(next));
+  return change;
+}
+
+void Agent::Commit(std::unique_ptr<Change> change) {
+  CHECK(settled_ && !draining_);
+  plan_ = change->plan;
+  lanes_->Commit(std::move(change->lanes), Now() + change->config.shutdown.grace);
+  cold_room_->Commit(std::move(change->cold));
+  const std::shared_ptr<const RouteTable> routes = MakeTable(std::move(change->router));
+  for (const auto& worker : workers_) worker->Switch(routes);
+  settled_ = false;
+}
+
+void Agent::Settle(Time now) {
+  if (draining_) return;
+  if (!settled_) {
+    bool switched = true;
+    for (const auto& worker : workers_) switched &= worker->Switched();
+    if (switched) lanes_->Left();
+    settled_ = switched;
+  }
+  lanes_->Step(now);
+}
+
+void Agent::NoteReload(const absl::Status& status) {
+  MutexLock lock(&mutex_);
+  ++(status.ok() ? reloads_.ok : reloads_.failed);
+  reloads_.fault = std::string(status.message());
+  std::replace(reloads_.fault.begin(), reloads_.fault.end(), '\n', ';');
+}
+
+Agent::Reloads Agent::reloads() const {
+  MutexLock lock(&mutex_);
+  return reloads_;
 }
 
 void Agent::BeginDrain(Time deadline) {
@@ -373,6 +431,9 @@ bool Agent::Ready(std::string* text) const {
   if (draining_ || !started_) {
     *text += draining_ ? "not ready: draining\n" : "not ready: starting\n";
     return false;
+  }
+  if (const std::string fault = reloads().fault; !fault.empty()) {
+    *text += fmt::format("degraded: the configuration on disk is not in use: {}\n", fault);
   }
   if (const std::string fault = cold_room_->sampling_fault(); !fault.empty()) {
     *text += fmt::format("degraded: sampling port: {}\n", fault);

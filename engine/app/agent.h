@@ -2,7 +2,8 @@
 // thread of the data path.
 //
 // Room:      cold.
-// Lifecycle: Create (binds the sockets first of all; no thread), Start, BeginDrain, Drained, Finish.
+// Lifecycle: Create (binds the sockets first of all; no thread), Start, for a reload Prepare and Commit, BeginDrain,
+//            Drained, Finish.
 // Threads:   one control thread calls the lifecycle; the reading methods may be called by any.
 // Errors:    Create and Start fail with what a user must change; afterwards nothing ends the process.
 #pragma once
@@ -49,6 +50,36 @@ class Agent {
   // sampling port listens.
   absl::Status Start();
 
+  // What a changed configuration needs, made and started beside what runs.
+  struct Change {
+    Config config;
+    MemoryPlan plan;
+    std::unique_ptr<const Router> router;
+    std::unique_ptr<LaneSet::Change> lanes;
+    ColdRoom::Change cold;
+  };
+  // Backends and routes of `next`; the rest must be as it was. Called on a thread of its own, which keeps to a lane's
+  // system calls from then on; may take as long as finding a region does. On an error nothing has changed. One at a
+  // time. REQUIRES: Start.
+  absl::StatusOr<std::unique_ptr<Change>> Prepare(const Config& next);
+  // From now on documents go where `change` says. What was accepted before goes where it was to go: lanes that are
+  // left have the grace of shutdown for that. REQUIRES: settled(), not draining.
+  void Commit(std::unique_ptr<Change> change);
+  // Often until settled() and no longer changing().
+  void Settle(Time now);
+  // The receivers have taken up what was committed.
+  [[nodiscard]] bool settled() const { return settled_; }
+  // A backend that was taken out still delivers.
+  [[nodiscard]] bool changing() const { return !settled_ || lanes_->busy(); }
+  // How reloads ended, for metrics and health. `failed` says why, OK that it worked.
+  void NoteReload(const absl::Status& status);
+  struct Reloads {
+    uint64_t ok = 0;
+    uint64_t failed = 0;
+    std::string fault;  // of the last one; empty: it worked, or there was none
+  };
+  [[nodiscard]] Reloads reloads() const;
+
   // Stops receiving and lets the lanes deliver what is held until `deadline`. A second call moves the
   // deadline: to now cuts short.
   void BeginDrain(Time deadline);
@@ -91,6 +122,7 @@ class Agent {
   void EnterRole(ThreadRole role) const;
   absl::Status Build(Config config);
   void BuildWorkers(const Config& config, std::unique_ptr<const Router> router);
+  [[nodiscard]] std::shared_ptr<const RouteTable> MakeTable(std::unique_ptr<const Router> router);
   [[nodiscard]] TelemetryCounts CountsOf(std::string_view backend) const;
   void Audit(bool last);
 
@@ -116,6 +148,7 @@ class Agent {
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::thread> worker_threads_;
   std::atomic<bool> draining_{false};
+  bool settled_ = true;
   bool lanes_started_ = false;
   std::atomic<bool> started_{false};
   LedgerAudit audit_;
@@ -123,6 +156,7 @@ class Agent {
 
   mutable Mutex mutex_;
   std::vector<Watch> worker_watch_ ABSL_GUARDED_BY(mutex_);
+  Reloads reloads_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace mobula

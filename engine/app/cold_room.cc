@@ -17,6 +17,7 @@ namespace {
 
 constexpr Duration kListenAgain = std::chrono::seconds(5);
 constexpr Duration kTellUnverified = std::chrono::minutes(1);
+constexpr Duration kLastReport = std::chrono::seconds(2);
 constexpr Duration kOnThreadMax = std::chrono::seconds(3);
 
 Time Now() { return std::chrono::steady_clock::now(); }
@@ -54,6 +55,7 @@ bool ColdRoom::Stop(Time deadline) {
   thread_.join();
   if (sampling_ != nullptr) sampling_->Close();
   telemetry_.clear();
+  ending_.clear();
   return true;
 }
 
@@ -82,17 +84,21 @@ absl::StatusOr<SamplingProxy::Options> ColdRoom::SamplingOptions(const std::stri
   options.all_paths = config_.proxy.paths == ProxyPaths::kAll;
   options.rules_age = config_.proxy.rules_age;
   options.log = log_;
-  if (const BackendConfig* backend = SamplingBackend(config_)) {
-    ASSIGN_OR_RETURN(const XrayService service,
-                     FindXrayService(std::get<XrayBackendConfig>(backend->settings), &aws_,
-                                     Now() + kFindRegionMax));
-    options.upstream = XrayClientOptions(service, aws_);
-    const HttpUrl& url = service.http.url;
-    log_->Info("sampling_endpoint",
-               fmt::format("HTTP Proxy server using X-Ray Endpoint : {}://{}{}",
-                           url.tls ? "https" : "http", url.Authority(), url.path));
-  }
+  ASSIGN_OR_RETURN(options.upstream, UpstreamOf(config_));
   return options;
+}
+
+absl::StatusOr<std::optional<AwsClient::Options>> ColdRoom::UpstreamOf(const Config& config) {
+  const BackendConfig* const backend = SamplingBackend(config);
+  if (backend == nullptr) return std::nullopt;
+  ASSIGN_OR_RETURN(const XrayService service,
+                   FindXrayService(std::get<XrayBackendConfig>(backend->settings), &aws_,
+                                   Now() + kFindRegionMax));
+  const HttpUrl& url = service.http.url;
+  log_->Info("sampling_endpoint",
+             fmt::format("HTTP Proxy server using X-Ray Endpoint : {}://{}{}",
+                         url.tls ? "https" : "http", url.Authority(), url.path));
+  return XrayClientOptions(service, aws_);
 }
 
 absl::Status ColdRoom::OpenSamplingPort(const std::string& udp_address) {
@@ -125,29 +131,41 @@ void ColdRoom::Listen() {
   listening_ = status;
 }
 
+absl::StatusOr<std::optional<Telemetry::Options>> ColdRoom::TelemetryOf(
+    const BackendConfig& backend) {
+  const auto* xray = std::get_if<XrayBackendConfig>(&backend.settings);
+  if (xray == nullptr || !xray->telemetry) return std::nullopt;
+  ASSIGN_OR_RETURN(const XrayService service,
+                   FindXrayService(*xray, &aws_, Now() + kFindRegionMax));
+  Telemetry::Options options;
+  options.name = backend.name;
+  options.client = XrayClientOptions(service, aws_);
+  options.resource_arn = xray->resource_arn;
+  options.host_facts = [this](std::function<void(HostFacts)> done) {
+    aws_.FindHostFacts(std::move(done));
+  };
+  options.counts = [this, name = backend.name] { return counts_(name); };
+  options.log = log_;
+  return options;
+}
+
+absl::Status ColdRoom::Report(Telemetry::Options options) {
+  std::string name = options.name;
+  ASSIGN_OR_RETURN(std::unique_ptr<Telemetry> made, Telemetry::Create(&loop_, std::move(options)));
+  telemetry_.emplace_back(std::move(name), std::move(made));
+  return absl::OkStatus();
+}
+
 absl::Status ColdRoom::StartTelemetry(
     std::function<TelemetryCounts(std::string_view backend)> counts) {
+  counts_ = std::move(counts);
   for (const BackendConfig& backend : config_.backends) {
-    const auto* xray = std::get_if<XrayBackendConfig>(&backend.settings);
-    if (xray == nullptr || !xray->telemetry) continue;
-    ASSIGN_OR_RETURN(const XrayService service,
-                     FindXrayService(*xray, &aws_, Now() + kFindRegionMax));
-    Telemetry::Options options;
-    options.name = backend.name;
-    options.client = XrayClientOptions(service, aws_);
-    options.resource_arn = xray->resource_arn;
-    options.host_facts = [this](std::function<void(HostFacts)> done) {
-      aws_.FindHostFacts(std::move(done));
-    };
-    options.counts = [counts, name = backend.name] { return counts(name); };
-    options.log = log_;
+    ASSIGN_OR_RETURN(std::optional<Telemetry::Options> options, TelemetryOf(backend));
+    if (!options) continue;
     reports_ = true;
     const auto status = std::make_shared<absl::Status>();
-    const bool done = OnThread([this, options = std::move(options), status] {
-      auto made = Telemetry::Create(&loop_, options);
-      *status = made.status();
-      if (made.ok()) telemetry_.push_back(*std::move(made));
-    });
+    const bool done =
+        OnThread([this, options = *std::move(options), status] { *status = Report(options); });
     if (done) RETURN_IF_ERROR(*status);
   }
   return absl::OkStatus();
@@ -163,6 +181,71 @@ void ColdRoom::TellUnverified() const {
                            backend.name, config_.of_daemon ? "NoVerifySSL" : "tls.verify: false"),
                {{"key", backend.name}});
   }
+}
+
+absl::StatusOr<ColdRoom::Change> ColdRoom::Prepare(const Config& next) {
+  Change change;
+  change.config = next;
+  if (sampling_ != nullptr) {
+    const BackendConfig* const before = SamplingBackend(config_);
+    const BackendConfig* const after = SamplingBackend(next);
+    change.other_upstream = (before == nullptr) != (after == nullptr) ||
+                            (before != nullptr && !(before->settings == after->settings));
+    if (change.other_upstream) {
+      ASSIGN_OR_RETURN(change.upstream, UpstreamOf(next));
+    }
+  }
+  for (const BackendConfig& backend : next.backends) {
+    const bool same = std::any_of(
+        config_.backends.begin(), config_.backends.end(), [&](const BackendConfig& before) {
+          return before.name == backend.name && before.settings == backend.settings;
+        });
+    if (same) {
+      change.kept.push_back(backend.name);
+      continue;
+    }
+    ASSIGN_OR_RETURN(std::optional<Telemetry::Options> options, TelemetryOf(backend));
+    if (options) change.telemetry.push_back(*std::move(options));
+  }
+  return change;
+}
+
+void ColdRoom::Commit(Change change) {
+  config_ = change.config;
+  reports_ = reports_ || !change.telemetry.empty();
+  loop_.Post([this, change = std::move(change)]() mutable {
+    const auto tell = [this](std::string_view what, const absl::Status& status) {
+      if (status.ok()) return;
+      log_->Error("reload_incomplete", "A changed backend is not in use for everything",
+                  {{"key", what}, {"error", std::string(status.message())}});
+    };
+    if (change.other_upstream) {
+      tell("sampling", sampling_->SetUpstream(std::move(change.upstream)));
+    }
+    EndReports(change.kept);
+    for (Telemetry::Options& options : change.telemetry) {
+      options.told = options.counts();
+      tell("telemetry", Report(std::move(options)));
+    }
+  });
+}
+
+void ColdRoom::EndReports(const std::vector<std::string>& kept) {
+  const auto first =
+      std::stable_partition(telemetry_.begin(), telemetry_.end(), [&](const auto& reporter) {
+        return std::find(kept.begin(), kept.end(), reporter.first) != kept.end();
+      });
+  for (auto reporter = first; reporter != telemetry_.end(); ++reporter) {
+    Telemetry* const telemetry = reporter->second.get();
+    ending_.push_back(std::move(*reporter));
+    telemetry->Flush(Now() + kLastReport, [this, telemetry] {
+      // Not from inside its own callback.
+      loop_.Post([this, telemetry] {
+        std::erase_if(ending_, [&](const auto& ended) { return ended.second.get() == telemetry; });
+      });
+    });
+  }
+  telemetry_.erase(first, telemetry_.end());
 }
 
 void ColdRoom::Housekeep(Time now) {
@@ -187,7 +270,7 @@ void ColdRoom::FlushTelemetry(Time deadline) {
   loop_.Post([this, deadline, done] {
     const auto left = std::make_shared<size_t>(telemetry_.size());
     if (telemetry_.empty()) done->set_value();
-    for (const auto& telemetry : telemetry_) {
+    for (const auto& [backend, telemetry] : telemetry_) {
       telemetry->Flush(deadline, [left, done] {
         if (--*left == 0) done->set_value();
       });

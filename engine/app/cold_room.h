@@ -2,9 +2,9 @@
 // the sampling port, and reports telemetry.
 //
 // Room:      cold.
-// Lifecycle: made without I/O, Run, OpenSamplingPort, StartTelemetry, CloseSamplingPort, FlushTelemetry, Stop,
-//            destroyed. Everything but aws() does nothing where nobody needs it.
-// Threads:   the agent's control thread; the reading methods may be called by any. No call waits long for the room's
+// Lifecycle: made without I/O, Run, OpenSamplingPort, StartTelemetry, for a reload Prepare and Commit, CloseSamplingPort,
+//            FlushTelemetry, Stop, destroyed. Everything but aws() does nothing where nobody needs it.
+// Threads:   the agent's control thread, Prepare also another one; the reading methods may be called by any. No call waits long for the room's
 //            thread, which a file system or a resolver may hold up; the destructor without Stop does.
 // Errors:    OpenSamplingPort fails for an address that cannot be one. A port that is taken is told in the log and
 //            tried again: segments are worth more than sampling rules.
@@ -14,8 +14,11 @@
 #include <functional>
 #include <future>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -45,6 +48,19 @@ class ColdRoom {
   absl::Status OpenSamplingPort(const std::string& udp_address);
   // `counts` says what the lanes of the backend of that name have counted; called on this room's thread.
   absl::Status StartTelemetry(std::function<TelemetryCounts(std::string_view backend)> counts);
+
+  // What other backends mean here.
+  struct Change {
+    Config config;
+    bool other_upstream = false;
+    std::optional<AwsClient::Options> upstream;  // of the sampling port
+    std::vector<std::string> kept;               // backends whose telemetry goes on as it is
+    std::vector<Telemetry::Options> telemetry;   // of the others
+  };
+  // May take as long as finding a region does.
+  absl::StatusOr<Change> Prepare(const Config& next);
+  void Commit(Change change);
+
   // About once a second: a port that could not be had is tried again; that certificates are not checked is said again
   // each minute.
   void Housekeep(Time now);
@@ -66,17 +82,26 @@ class ColdRoom {
   // Runs `f` on the thread; false when it has not come to that soon: then it does so later.
   bool OnThread(std::function<void()> f);
   absl::StatusOr<SamplingProxy::Options> SamplingOptions(const std::string& udp_address);
+  absl::StatusOr<std::optional<AwsClient::Options>> UpstreamOf(const Config& config);
+  // Absent for a backend that reports nothing.
+  absl::StatusOr<std::optional<Telemetry::Options>> TelemetryOf(const BackendConfig& backend);
+  // On the thread:
+  absl::Status Report(Telemetry::Options options);
+  void EndReports(const std::vector<std::string>& kept);
   void Listen();
   void TellUnverified() const;
 
-  const Config config_;
+  Config config_;
   Log* const log_;
   IoLoop loop_;
   AwsContext aws_;
   std::unique_ptr<SamplingProxy> sampling_;
   std::atomic<const SamplingProxyStats*> sampling_stats_{nullptr};
   std::string sampling_address_;
-  std::vector<std::unique_ptr<Telemetry>> telemetry_;  // the thread's
+  std::function<TelemetryCounts(std::string_view backend)> counts_;
+  using Reporters = std::vector<std::pair<std::string, std::unique_ptr<Telemetry>>>;  // by backend
+  Reporters telemetry_;  // the thread's
+  Reporters ending_;     // the thread's: with a last report
   bool reports_ = false;
   bool closed_ = false;  // the sampling port
   Time listen_again_ = Time::min();

@@ -105,7 +105,11 @@ int DaemonCommand(const std::vector<std::string>& args) {
     if (flags.log_file && !flags.log_file->empty()) WriteErrors(message, *flags.log_file);
     return 1;
   }
-  return RunAgent(loaded->config, loaded->origin, RunStyle::kDaemon);
+  return RunAgent(loaded->config, loaded->origin, RunStyle::kDaemon,
+                  [flags]() -> absl::StatusOr<Config> {
+                    ASSIGN_OR_RETURN(DaemonConfig again, LoadDaemonConfig(flags, DefaultPlaces()));
+                    return std::move(again.config);
+                  });
 }
 
 }  // namespace mobula

@@ -282,6 +282,16 @@ void AddDeadLetters(const Agent& agent, Families* out) {
   out->Add(failed, {{"outcome", "failed"}});
 }
 
+void AddReloads(const Agent& agent, Families* out) {
+  const Agent::Reloads reloads = agent.reloads();
+  out->Counter("mobula_config_reloads_total", "Times the configuration was read again (SIGHUP).")
+      .Add(reloads.ok, {{"outcome", "ok"}})
+      .Add(reloads.failed, {{"outcome", "failed"}});
+  out->Gauge("mobula_config_last_reload_success",
+             "0 when the last reload failed: then the configuration on disk is not in use.")
+      .Add(reloads.fault.empty() ? 1.0 : 0.0);
+}
+
 void AddProcess(const Agent& agent, Families* out) {
   out->Gauge("mobula_build_info", "1; the labels say what runs.")
       .Add(1.0, {{"version", std::string(kVersion)},
@@ -348,6 +358,7 @@ MetricsPage RenderMetrics(const Agent& agent, std::string_view accept) {
   AddCredentials(agent, &families);
   AddSampling(agent, &families);
   AddDeadLetters(agent, &families);
+  AddReloads(agent, &families);
   AddProcess(agent, &families);
   if (WantsOpenMetrics(accept)) {
     return {"application/openmetrics-text; version=1.0.0; charset=utf-8",

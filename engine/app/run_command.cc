@@ -14,6 +14,7 @@
 #include "engine/app/agent.h"
 #include "engine/app/hardening.h"
 #include "engine/app/open_log.h"
+#include "engine/app/reloader.h"
 #include "engine/app/signals.h"
 #include "engine/app/status_line.h"
 #include "engine/app/version.h"
@@ -23,6 +24,9 @@
 
 namespace mobula {
 namespace {
+
+// How soon a reload goes on.
+constexpr Duration kReloadStep = std::chrono::milliseconds(20);
 
 Time Now() { return std::chrono::steady_clock::now(); }
 
@@ -74,8 +78,12 @@ std::string Summary(const BackendConfig& backend) {
 // One run, and what differs between its styles.
 class Run {
  public:
-  Run(const Config& config, RunStyle style, Log* log)
-      : config_(config), style_(style), log_(log), hardening_(config, log) {}
+  Run(const Config& config, RunStyle style, Reloader::Load load, Log* log)
+      : config_(config),
+        style_(style),
+        load_(std::move(load)),
+        log_(log),
+        hardening_(config, log) {}
 
   // Returns only when it could not start.
   absl::Status Serve(const std::string& origin);
@@ -92,17 +100,21 @@ class Run {
   void ServeUntilSignal(const Signals& signals);
   void Drain(const Signals& signals);
   void Reopen();
+  // SIGHUP.
+  void Reload();
   void TellLedger();
   void DrawLine(Time now) {
     if (line_.has_value()) line_->Draw(*agent_, now);
   }
 
-  const Config& config_;
+  Config config_;
   const RunStyle style_;
+  const Reloader::Load load_;
   Log* const log_;
   Hardening hardening_;
   std::unique_ptr<Agent> agent_;
-  std::optional<StatusLine> line_;  // only on a terminal
+  std::optional<Reloader> reloader_;  // while it serves
+  std::optional<StatusLine> line_;    // only on a terminal
 };
 
 absl::Status Run::StartAdmin(Admin* admin) {
@@ -127,6 +139,15 @@ void Run::Reopen() {
   log_->Info("reopen", "Opened output files again (SIGHUP)");
 }
 
+void Run::Reload() {
+  Reopen();
+  if (load_) {
+    reloader_->Request();
+  } else {
+    log_->Info("reload", "The configuration came from standard input and cannot be read again");
+  }
+}
+
 bool Run::Ends(int signal) {
   if (signal != SIGTERM && signal != SIGINT) return false;
   log_->Info("stop", fmt::format("Got shutdown signal: {}",
@@ -141,11 +162,11 @@ absl::StatusOr<Run::Started> Run::StartAgent(const Signals& signals) {
   std::future<absl::Status> started = promise->get_future();
   std::thread thread([promise, agent = agent_.get()] { promise->set_value(agent->Start()); });
   Time limit = kTimeNever;
-  bool reopen = false;
+  bool hangup = false;
   bool stop = false;
   while (started.wait_for(std::chrono::milliseconds(20)) != std::future_status::ready) {
     const int signal = signals.Next(Duration::zero());
-    reopen = reopen || signal == SIGHUP;
+    hangup = hangup || signal == SIGHUP;
     if (!stop && Ends(signal)) {
       stop = true;
       limit = agent_->ledger().datagrams == 0 ? Now() : Now() + config_.shutdown.grace;
@@ -157,21 +178,26 @@ absl::StatusOr<Run::Started> Run::StartAgent(const Signals& signals) {
   }
   thread.join();
   RETURN_IF_ERROR(started.get());
-  if (reopen) Reopen();
+  if (hangup) Reload();
   return stop ? Started::kToStop : Started::kYes;
 }
 
 void Run::ServeUntilSignal(const Signals& signals) {
   const Duration pause =
       line_.has_value() ? std::chrono::milliseconds(500) : std::chrono::seconds(1);
+  Time next = Now();
   for (;;) {
-    const int signal = signals.Next(pause);
-    if (signal == SIGHUP) Reopen();
-    if (Ends(signal)) return;
+    const int signal = signals.Next(reloader_->busy() ? kReloadStep : pause);
+    if (signal == SIGHUP) Reload();
+    if (Ends(signal)) break;
     const Time now = Now();
+    reloader_->Step(now);
+    if (now < next && signal == 0 && reloader_->busy()) continue;
+    next = now + pause;
     agent_->Housekeep(now);
     DrawLine(now);
   }
+  reloader_->Abandon();
 }
 
 // Lets the lanes deliver until the grace is over.
@@ -224,6 +250,7 @@ absl::Status Run::Serve(const std::string& origin) {
   hardening_.FilterCalls(agent_->engine() == ReceiveEngine::kIoUring);
   Admin admin(agent_.get(), [this] { hardening_.Enter(ThreadRole::kLane); });
   RETURN_IF_ERROR(StartAdmin(&admin));
+  reloader_.emplace(agent_.get(), &config_, load_, log_);
   ASSIGN_OR_RETURN(const Started started, StartAgent(signals));
   if (started == Started::kNot) {
     const uint64_t datagrams = agent_->ledger().datagrams;
@@ -256,10 +283,13 @@ int RunAgent(const ConfigInput& input) {
     std::fprintf(stderr, "%s\n", PrintableLines(std::string(config.status().message())).c_str());
     return 1;
   }
-  return RunAgent(*config, ConfigPath(input), RunStyle::kMobula);
+  std::function<absl::StatusOr<Config>()> load;
+  if (input.path != "-") load = [input] { return LoadConfig(input); };
+  return RunAgent(*config, ConfigPath(input), RunStyle::kMobula, std::move(load));
 }
 
-int RunAgent(const Config& config, const std::string& origin, RunStyle style) {
+int RunAgent(const Config& config, const std::string& origin, RunStyle style,
+             std::function<absl::StatusOr<Config>()> load) {
   if (const absl::Status begun = Hardening::Begin(config); !begun.ok()) {
     std::fprintf(stderr, "%s\n", PrintableLines(std::string(begun.message())).c_str());
     return 1;
@@ -276,7 +306,7 @@ int RunAgent(const Config& config, const std::string& origin, RunStyle style) {
     std::fprintf(stderr, "%s\n", PrintableLines(std::string(log.status().message())).c_str());
     return 1;
   }
-  const absl::Status status = Run(config, style, log->get()).Serve(origin);
+  const absl::Status status = Run(config, style, std::move(load), log->get()).Serve(origin);
   (*log)->Error("start_failed", std::string(status.message()));
   if (!config.log.path.empty() && config.log.path != "-") {
     std::fprintf(stderr, "%s\n", PrintableLines(std::string(status.message())).c_str());

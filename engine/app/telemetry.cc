@@ -67,7 +67,11 @@ absl::StatusOr<std::unique_ptr<Telemetry>> Telemetry::Create(IoLoop* loop, Optio
 }
 
 Telemetry::Telemetry(IoLoop* loop, Options options, Call call)
-    : loop_(loop), options_(std::move(options)), call_(std::move(call)), timer_(loop) {
+    : loop_(loop),
+      options_(std::move(options)),
+      call_(std::move(call)),
+      timer_(loop),
+      told_(options_.told) {
   Schedule();
   if (!options_.host_facts) return;
   options_.host_facts([this, alive = std::weak_ptr<bool>(alive_)](HostFacts facts) {

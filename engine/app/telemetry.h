@@ -56,6 +56,7 @@ class Telemetry {
     // Asked at the start, never waited for: until it answers the members are empty. None: they stay so.
     std::function<void(std::function<void(HostFacts)>)> host_facts;
     std::function<TelemetryCounts()> counts;
+    TelemetryCounts told;  // what others have reported of those
     Duration interval = std::chrono::seconds(60);
     Log* log = nullptr;
     std::function<Time()> now = std::chrono::steady_clock::now;

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cmath>
@@ -317,7 +318,7 @@ std::string_view LogLevelName(LogLevel level) noexcept {
 
 class Log::Impl {
  public:
-  explicit Impl(Options options) : options_(std::move(options)) {}
+  explicit Impl(Options options) : options_(std::move(options)), level_(options_.level) {}
 
   absl::Status Open() {
     if (options_.path.empty() || options_.path == "-") {
@@ -338,7 +339,10 @@ class Log::Impl {
     if (now) now_ = std::move(now);
   }
 
-  [[nodiscard]] bool Enabled(LogLevel level) const noexcept { return level >= options_.level; }
+  [[nodiscard]] bool Enabled(LogLevel level) const noexcept {
+    return level >= level_.load(std::memory_order_relaxed);
+  }
+  void SetLevel(LogLevel level) noexcept { level_.store(level, std::memory_order_relaxed); }
 
   void Write(LogLevel level, std::string_view event, std::string_view message,
              const std::initializer_list<LogField>& fields) {
@@ -423,6 +427,7 @@ class Log::Impl {
   }
 
   const Options options_;
+  std::atomic<LogLevel> level_;
   UniqueFd owned_;
   int fd_ = -1;
   bool is_file_ = false;
@@ -458,6 +463,7 @@ std::unique_ptr<Log> Log::ForTesting(std::string* lines, const Options& options,
 
 absl::Status Log::Reopen() { return impl_->Reopen(); }
 
+void Log::SetLevel(LogLevel level) noexcept { impl_->SetLevel(level); }
 bool Log::Enabled(LogLevel level) const noexcept { return impl_->Enabled(level); }
 
 void Log::Write(LogLevel level, std::string_view event, std::string_view message,

@@ -100,6 +100,8 @@ class Log {
   // error the old one stays in use.
   absl::Status Reopen();
 
+  // From the next line on.
+  void SetLevel(LogLevel level) noexcept;
   [[nodiscard]] bool Enabled(LogLevel level) const noexcept;
 
  private:

@@ -117,6 +117,7 @@ struct BackendConfig {
     constexpr std::string_view kNames[] = {"xray", "file", "null"};
     return kNames[settings.index()];
   }
+  friend bool operator==(const BackendConfig&, const BackendConfig&) = default;
 };
 
 // --- routes --------------------------------------------------------------------------------------------

@@ -594,10 +594,10 @@ std::vector<Option> MakeOptions() {
       When(),
       To(),
 
-      Live(Text("dead_letter.path", "", IN_CONFIG(dead_letter.path),
-              "JSON lines of the documents that were refused for good; without it they are only counted")),
-      Live(Size("dead_letter.size", "", IN_CONFIG(dead_letter.size), {}, {64 * kKiB, kTiB},
-              "size at which that file becomes `.1`, replacing the one before")),
+      Text("dead_letter.path", "", IN_CONFIG(dead_letter.path),
+              "JSON lines of the documents that were refused for good; without it they are only counted"),
+      Size("dead_letter.size", "", IN_CONFIG(dead_letter.size), {}, {64 * kKiB, kTiB},
+              "size at which that file becomes `.1`, replacing the one before"),
 
       Address("admin.address", IN_CONFIG(admin.address), {"off"}, "HTTP address of health, metrics and ledger; `off`: none"),
 

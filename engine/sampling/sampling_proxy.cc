@@ -52,21 +52,10 @@ class SamplingProxy::Impl {
       : loop_(loop),
         options_(std::move(options)),
         default_rules_(UnixSeconds()),
-        cache_(
-            {.age = options_.rules_age},
-            [this](std::string body, Duration timeout, HttpDone done) {
-              FetchRules(std::move(body), timeout, std::move(done));
-            },
-            &stats_),
         trim_timer_(loop) {}
 
   absl::Status Listen() {
-    if (options_.upstream && client_ == nullptr) {
-      AwsClient::Options upstream = *options_.upstream;
-      upstream.http.body_bytes_max = kBodyBytesMax;
-      upstream.http.budget = budget_;
-      ASSIGN_OR_RETURN(client_, AwsClient::Create(loop_, std::move(upstream)));
-    }
+    if (upstreams_.empty()) RETURN_IF_ERROR(SetUpstream(options_.upstream));
     server_ = std::make_unique<HttpServer>(
         loop_,
         [this](HttpServerRequest& request, HttpServer::Responder respond) {
@@ -76,9 +65,27 @@ class SamplingProxy::Impl {
     return server_->Listen(options_.address);
   }
 
+  absl::Status SetUpstream(std::optional<AwsClient::Options> options) {
+    auto upstream = std::make_unique<Upstream>();
+    if (options) {
+      options->http.body_bytes_max = kBodyBytesMax;
+      options->http.budget = budget_;
+      ASSIGN_OR_RETURN(upstream->client, AwsClient::Create(loop_, *std::move(options)));
+    }
+    upstream->cache = std::make_unique<RulesCache>(
+        RulesCache::Options{.age = options_.rules_age},
+        [this, to = upstream.get()](std::string body, Duration timeout, HttpDone done) {
+          FetchRules(to, std::move(body), timeout, std::move(done));
+        },
+        &stats_);
+    upstreams_.push_back(std::move(upstream));
+    RemoveIdle();
+    return absl::OkStatus();
+  }
+
   void Close() {
     if (server_ != nullptr) server_->Close();
-    client_.reset();
+    for (const auto& upstream : upstreams_) upstream->client.reset();
     trim_timer_.Cancel();
   }
 
@@ -86,6 +93,21 @@ class SamplingProxy::Impl {
   [[nodiscard]] const SamplingProxyStats& stats() const noexcept { return stats_; }
 
  private:
+  // A far side, and the rules it gave.
+  struct Upstream {
+    std::unique_ptr<RulesCache> cache;
+    size_t calls = 0;                   // under way
+    std::unique_ptr<AwsClient> client;  // null: there is none; goes first
+  };
+
+  // Former ones that have answered everything.
+  void RemoveIdle() {
+    const Upstream* const current = upstreams_.back().get();
+    std::erase_if(upstreams_, [current](const auto& upstream) {
+      return upstream->calls == 0 && upstream.get() != current;
+    });
+  }
+
   void OnRequest(HttpServerRequest& request, HttpServer::Responder respond) {
     if (budget_->TakePeak() >= kFlood) TrimLater();
     options_.log->Debug("sampling_request",
@@ -93,19 +115,20 @@ class SamplingProxy::Impl {
                         {{"key", request.target}});
     const std::string_view path = request.target.substr(0, request.target.find('?'));
     const bool sampling = request.method == "POST" && IsSamplingPath(path);
-    if (!sampling && (client_ == nullptr || !options_.all_paths)) {
+    Upstream* const upstream = upstreams_.back().get();
+    if (!sampling && (upstream->client == nullptr || !options_.all_paths)) {
       Refuse(request, respond);
-    } else if (client_ == nullptr) {
+    } else if (upstream->client == nullptr) {
       stats_.local.Add();
       respond(default_rules_.Answer(path, request.body, std::chrono::steady_clock::now(),
                                     UnixSeconds()));
     } else if (sampling && request.target == kRulesPath) {
-      cache_.Get(std::move(request.body), std::move(respond), request.share);
+      upstream->cache->Get(std::move(request.body), std::move(respond), request.share);
     } else if (!request.target.starts_with('/')) {
       stats_.refused.Add();
       respond(ServiceError(400, "InvalidRequestException", "the target is no path"));
     } else {
-      Forward(request, path == kTargetsPath, std::move(respond));
+      Forward(upstream, request, path == kTargetsPath, std::move(respond));
     }
   }
 
@@ -123,7 +146,7 @@ class SamplingProxy::Impl {
 
   void Refuse(const HttpServerRequest& request, const HttpServer::Responder& respond) {
     stats_.refused.Add();
-    const std::string_view way = client_ == nullptr
+    const std::string_view way = upstreams_.back()->client == nullptr
                                      ? "there is no backend of type xray to pass it on to"
                                      : "`receivers.proxy.paths: all` passes everything on";
     respond(ServiceError(
@@ -133,16 +156,17 @@ class SamplingProxy::Impl {
                     kTargetsPath, kSummariesPath, way)));
   }
 
-  void FetchRules(std::string body, Duration timeout, HttpDone done) {
+  void FetchRules(Upstream* upstream, std::string body, Duration timeout, HttpDone done) {
     AwsClient::Request call;
     call.path = std::string(kRulesPath);
     // Not the client's: its answer may go to all.
     call.headers = {{"Content-Type", "application/json"}};
     call.body = std::move(body);
-    Call(std::move(call), std::min(timeout, options_.timeout), std::move(done));
+    Call(upstream, std::move(call), std::min(timeout, options_.timeout), std::move(done));
   }
 
-  void Forward(HttpServerRequest& request, bool targets, HttpServer::Responder respond) {
+  void Forward(Upstream* upstream, HttpServerRequest& request, bool targets,
+               HttpServer::Responder respond) {
     AwsClient::Request call;
     call.method = std::string(request.method);
     call.path = std::string(request.target);
@@ -156,17 +180,17 @@ class SamplingProxy::Impl {
       return;
     }
     call.body = std::move(request.body);
-    Call(std::move(call), options_.timeout,
-         [this, targets, respond = std::move(respond),
+    Call(upstream, std::move(call), options_.timeout,
+         [this, upstream, targets, respond = std::move(respond),
           share = request.share](HttpResponse response) {
-           if (targets) cache_.NoteTargets(response);
+           if (targets) upstream->cache->NoteTargets(response);
            (response.transport.ok() ? stats_.forwarded : stats_.failed).Add();
            respond(PassBack(std::move(response)));
          });
   }
 
   // May call `done` at once.
-  void Call(AwsClient::Request call, Duration timeout, HttpDone done) {
+  void Call(Upstream* upstream, AwsClient::Request call, Duration timeout, HttpDone done) {
     if (calls_ >= kCallsMax) {
       HttpResponse response;
       response.transport = absl::ResourceExhaustedError("too many calls are under way");
@@ -176,12 +200,16 @@ class SamplingProxy::Impl {
       return;
     }
     ++calls_;
+    ++upstream->calls;
     call.deadline = std::chrono::steady_clock::now() + timeout;
-    client_->Call(std::move(call), [this, done = std::move(done)](HttpResponse response) {
-      --calls_;
-      Tell(response);
-      done(std::move(response));
-    });
+    upstream->client->Call(std::move(call),
+                           [this, upstream, done = std::move(done)](HttpResponse response) {
+                             --calls_;
+                             Tell(response);
+                             done(std::move(response));
+                             --upstream->calls;
+                             RemoveIdle();
+                           });
   }
 
   void Tell(const HttpResponse& response) {
@@ -203,11 +231,10 @@ class SamplingProxy::Impl {
   SamplingProxyStats stats_;
   DefaultRules default_rules_;
   size_t calls_ = 0;  // under way
-  RulesCache cache_;
   IoLoop::Timer trim_timer_;
-  bool trims_ = false;                  // when it fires
-  std::unique_ptr<AwsClient> client_;   // null without an upstream
-  std::unique_ptr<HttpServer> server_;  // goes first
+  bool trims_ = false;                                // when it fires
+  std::vector<std::unique_ptr<Upstream>> upstreams_;  // the last is asked, the others still answer
+  std::unique_ptr<HttpServer> server_;                // goes first
 };
 
 SamplingProxy::SamplingProxy(IoLoop* loop, Options options)
@@ -217,6 +244,9 @@ SamplingProxy::~SamplingProxy() { Close(); }
 absl::Status SamplingProxy::Listen() { return impl_->Listen(); }
 uint16_t SamplingProxy::port() const { return impl_->port(); }
 void SamplingProxy::Close() { impl_->Close(); }
+absl::Status SamplingProxy::SetUpstream(std::optional<AwsClient::Options> upstream) {
+  return impl_->SetUpstream(std::move(upstream));
+}
 const SamplingProxyStats& SamplingProxy::stats() const noexcept { return impl_->stats(); }
 
 }  // namespace mobula

@@ -49,6 +49,9 @@ class SamplingProxy {
   SamplingProxy& operator=(const SamplingProxy&) = delete;
 
   absl::Status Listen();
+  // From now on calls go to another far side, whose rules are asked for anew; absent: the Default rule is answered here.
+  // What is under way is still answered by the one it went to. On an error all stays as it was.
+  absl::Status SetUpstream(std::optional<AwsClient::Options> upstream);
   // REQUIRES: Listen returned OK.
   [[nodiscard]] uint16_t port() const;
   // Stops listening; requests under way are cut. Safe twice.

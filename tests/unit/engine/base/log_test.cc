@@ -54,6 +54,17 @@ TEST_F(LogTest, TextLineHasTimeLevelMessageAndFields) {
       << lines_;
 }
 
+TEST_F(LogTest, TheLevelCanChange) {
+  auto log = Make(LogFormat::kText);
+  log->SetLevel(LogLevel::kError);
+  log->Info("e", "hidden");
+  EXPECT_FALSE(log->Enabled(LogLevel::kWarn));
+  log->SetLevel(LogLevel::kDebug);
+  log->Debug("e", "shown");
+  EXPECT_EQ(lines_.find("hidden"), std::string::npos);
+  EXPECT_NE(lines_.find("shown"), std::string::npos);
+}
+
 TEST_F(LogTest, TextQuotesValuesThatNeedIt) {
   auto log = Make(LogFormat::kText);
   log->Info("e", "m", {{"a", "with blanks"}, {"b", ""}, {"c", "x=y"}, {"d", "say \"hi\" \\o/"}});

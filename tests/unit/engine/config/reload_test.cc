@@ -75,7 +75,6 @@ TEST(KeepForRestartTest, LeavesTheRestAsItIsToBe) {
   (void)KeepForRestart(running, &next);
   EXPECT_EQ(next.log.level, LogLevel::kError);
   EXPECT_EQ(next.shutdown.grace, std::chrono::seconds(3));
-  EXPECT_EQ(next.dead_letter.path, "/tmp/dead.jsonl");
   EXPECT_EQ(next.proxy.backend, "two");
   EXPECT_EQ(next.backends.size(), 2U);
   EXPECT_EQ(next.routes.size(), 1U);

@@ -4,7 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <map>
+#include <thread>
 
 #include "engine/base/log.h"
 #include "engine/segment/json_reader.h"
@@ -352,6 +354,39 @@ TEST_F(SamplingProxyTest, WithoutAnUpstreamItAnswersTheDefaultRule) {
   EXPECT_EQ(other.status, 403);
   EXPECT_THAT(other.body, HasSubstr("no backend of type xray"));
   EXPECT_EQ(proxy_->stats().local.value(), 4U);
+}
+
+TEST_F(SamplingProxyTest, TakesUpAnotherUpstreamWhileCallsOfTheFirstAreOut) {
+  std::atomic<bool> asked{false};
+  std::atomic<bool> answer{false};
+  AnsweringServer first([&](const PeerRequest& request) {
+    while (request.line.find("Targets") != std::string::npos && !answer) {
+      asked = true;
+      std::this_thread::sleep_for(milliseconds(1));
+    }
+    return Answer{.status = 200, .body = kRules};
+  });
+  AnsweringServer second(
+      [](const PeerRequest&) { return Answer{.status = 200, .body = "{\"second\":1}"}; });
+  Open(&first);
+  EXPECT_EQ(Post("/GetSamplingRules", "{}").body, kRules);
+  const int out = Begin("POST", "/SamplingTargets", "{}");
+  WaitFor([&] { return asked.load(); });
+  AwsClient::Options upstream;
+  upstream.service = "xray";
+  upstream.region = "us-west-2";
+  upstream.http.url = *ParseHttpUrl(second.url());
+  upstream.credentials = std::make_shared<FixedCredentials>();
+  ASSERT_TRUE(proxy_->SetUpstream(upstream).ok());
+  EXPECT_EQ(Post("/GetSamplingRules", "{}").body, "{\"second\":1}") << "not the rules of the first";
+  EXPECT_EQ(Post("/SamplingTargets", "{}").body, "{\"second\":1}");
+  EXPECT_FALSE(answers_.contains(out));
+  answer = true;
+  WaitFor([&] { return answers_.contains(out); });
+  EXPECT_EQ(answers_[out].body, kRules);
+  ASSERT_TRUE(proxy_->SetUpstream(std::nullopt).ok());
+  EXPECT_THAT(Post("/GetSamplingRules", "{}").body, HasSubstr(R"("RuleName":"Default")"));
+  EXPECT_EQ(first.requests().size(), 2U);
 }
 
 TEST_F(SamplingProxyTest, ListensAgainWhenItsPortIsFree) {
