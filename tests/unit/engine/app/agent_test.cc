@@ -31,6 +31,8 @@ class AgentTest : public ::testing::Test {
  protected:
   void SetUp() override {
     config_.udp.address = "127.0.0.1:0";
+    // Not the same number for TCP, which somebody else may have.
+    config_.proxy.address = "127.0.0.1:0";
     config_.buffer.memory = 8 << 20;
     config_.batch.age = std::chrono::milliseconds(20);
     BackendConfig backend;
