@@ -13,7 +13,7 @@ struct FileExposure {
   unsigned mode = 0;  // its permission bits
   bool anybody_writes = false;
   bool anybody_reads = false;
-  bool group_reads = false;  // a group that we are not in
+  bool group_reads = false;       // a group that we are not in
   std::optional<uid_t> stranger;  // its owner
 };
 
