@@ -73,7 +73,7 @@ std::string ProgressBar::Text(const Values& values, size_t width) {
   const double seconds = Seconds(values.elapsed);
   const double rate = seconds > 0 && !values.steps ? static_cast<double>(values.done) / seconds : 0;
   const std::string speed =
-      rate > 0 ? fmt::format("  {}/s", Grouped(static_cast<uint64_t>(rate + 0.5))) : "";
+      rate > 0 ? fmt::format("  {}/s", Grouped(static_cast<uint64_t>(std::llround(rate)))) : "";
   std::string text;
   if (values.total == 0) {
     text = Grouped(values.done) + speed;

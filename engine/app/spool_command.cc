@@ -93,6 +93,7 @@ std::vector<Group> GroupsOf(const std::vector<SpoolFileInfo>& files) {
     group.files.push_back(file.path);
   }
   std::vector<Group> list;
+  list.reserve(groups.size());
   for (auto& [key, group] : groups) list.push_back(std::move(group));
   return list;
 }

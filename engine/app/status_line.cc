@@ -5,6 +5,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdio>
 
 #include "engine/app/metrics_page.h"
@@ -14,7 +15,8 @@ namespace mobula {
 StatusLine::StatusLine() : enabled_(isatty(STDERR_FILENO) == 1) {}
 
 std::string StatusLine::Text(const Ledger& ledger, double rate, uint64_t resident_bytes) {
-  std::string out = fmt::format("received {}/s", Grouped(static_cast<uint64_t>(rate + 0.5)));
+  std::string out =
+      fmt::format("received {}/s", Grouped(static_cast<uint64_t>(std::llround(rate))));
   out += fmt::format(" ({} in all)", Grouped(ledger.datagrams));
   uint64_t held = ledger.open;
   std::map<std::string, uint64_t> dropped = ledger.rejected;

@@ -120,9 +120,10 @@ void Telemetry::Send() {
   request.headers = {{"Content-Type", "application/json"}};
   request.body = Body();
   request.deadline = std::min(options_.now() + kTimeout, flush_deadline_);
-  call_(std::move(request), [this, alive = std::weak_ptr<bool>(alive_)](HttpResponse response) {
-    if (!alive.expired()) OnAnswer(response);
-  });
+  call_(std::move(request),
+        [this, alive = std::weak_ptr<bool>(alive_)](const HttpResponse& response) {
+          if (!alive.expired()) OnAnswer(response);
+        });
 }
 
 void Telemetry::OnAnswer(const HttpResponse& response) {
