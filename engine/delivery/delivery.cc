@@ -397,15 +397,14 @@ void Delivery::OnFailure(Verdict verdict, const InFlight& call, Duration retry_a
   clean_ = 0;
   degraded_ = verdict == Verdict::kHold;
   if (verdict == Verdict::kThrottled) Shrink(call);
-  Duration rest = retry_after;
-  if (call.epoch == epoch_) {
-    if (failures_ == 0) failing_since_ = now;
-    ++failures_;
-    ++epoch_;
-    in_epoch_ = 0;
-    rest = std::max(rest, Backoff(failures_));
-  }
-  rest_until_ = std::max(rest_until_, now + rest);
+  const bool present = call.epoch == epoch_;
+  if (!present && retry_after == Duration::zero()) return;
+  if (failures_ == 0) failing_since_ = now;
+  // However many ask for a rest, they failed together.
+  failures_ = present ? failures_ + 1 : std::max(failures_, 1);
+  ++epoch_;
+  in_epoch_ = 0;
+  rest_until_ = std::max(rest_until_, now + std::max(retry_after, Backoff(failures_)));
 }
 
 void Delivery::Shrink(const InFlight& call) {

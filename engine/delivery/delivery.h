@@ -23,7 +23,8 @@
 //
 // Epochs: calls in flight together fail together, and that is one failure. Each counted failure begins
 // an epoch; only what was started in the present epoch says anything new: its failure counts, its
-// success ends the failing. Older calls only bring their documents home. In the terms of a circuit breaker: the
+// success ends the failing. Older calls only bring their documents home, unless they bring a Retry-After, which is
+// news from whomever it comes, and begins an epoch too. In the terms of a circuit breaker: the
 // first failure opens it, the call after each rest is the half-open probe, its success closes it.
 #pragma once
 

@@ -213,6 +213,34 @@ TEST_F(DeliveryTest, ARetryAfterOfAnyCallOfACohortCounts) {
   EXPECT_GE(delivery_->next_timer(), kStart + seconds(30));
 }
 
+// Found by simulation.
+TEST_F(DeliveryTest, ARetryAfterOfAnOlderCallOutlastsTheSuccessOfANewerOne) {
+  for (int i = 0; i < 3; ++i) Arrive(1);
+  const auto calls = TakeCalls();
+  Answer(calls[0].id, Result(Verdict::kRetry, "reset"));
+  const Time next = delivery_->next_timer();
+  delivery_->OnTimer(next, &actions_);
+  const auto probe = TakeCalls();
+  ASSERT_EQ(probe.size(), 1U);
+  ExportResult throttled = Result(Verdict::kThrottled);
+  throttled.retry_after = seconds(30);
+  Answer(calls[1].id, throttled, next);
+  Answer(probe[0].id, {}, next);
+  EXPECT_TRUE(TakeCalls().empty());
+  EXPECT_EQ(delivery_->next_timer(), next + seconds(30));
+  delivery_->OnTimer(next + seconds(30), &actions_);
+  const auto again = TakeCalls();
+  ASSERT_EQ(again.size(), 1U);
+  Answer(again[0].id, {}, next + seconds(30));
+  EXPECT_FALSE(delivery_->failing());
+  // The same when nothing fails any more.
+  Answer(calls[2].id, throttled, next + seconds(30));
+  Arrive(1, next + seconds(31));
+  EXPECT_TRUE(TakeCalls().empty());
+  EXPECT_EQ(delivery_->next_timer(), next + seconds(60));
+  ExpectBalanced();
+}
+
 TEST_F(DeliveryTest, ACallThatHangsDoesNotKeepTheOthersFromGoingOn) {
   Arrive(1);
   Arrive(1);
