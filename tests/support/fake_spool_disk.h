@@ -114,11 +114,14 @@ class FakeSpoolDisk final : public SpoolDisk {
       for (const auto& [path, node] : durable_) {
         if (nodes_.count(path) == 0 && !Named(node) && (seed = Next(seed)) % 2 == 0) {
           nodes_[path] = node;
-          const std::string folder = path.substr(0, path.rfind('/'));
-          if (nodes_.count(folder) == 0) nodes_[folder] = MakeNode(true);
         }
       }
     }
+    // Nothing is in a directory that is not there.
+    std::erase_if(nodes_, [this](const auto& entry) {
+      const std::string folder = entry.first.substr(0, entry.first.rfind('/'));
+      return !entry.second->directory && nodes_.count(folder) == 0;
+    });
     for (auto& [path, node] : nodes_) {
       if (node->directory) continue;
       if (after == After::kPowerCut) {
