@@ -23,7 +23,7 @@ void LaneReport::Add(const LaneReport& other) {
   AddAll(other.dropped, &dropped);
   for (const auto& [code, n] : other.errors) errors[code] += n;
   if (!other.on_disk.has_value()) return;
-  if (!on_disk.has_value()) on_disk.emplace();
+  if (!on_disk.has_value()) on_disk = OnDisk{};
   for (uint64_t OnDisk::*const count :
        {&OnDisk::appended, &OnDisk::restored, &OnDisk::done, &OnDisk::held, &OnDisk::bytes,
         &OnDisk::torn, &OnDisk::damaged}) {
@@ -32,15 +32,20 @@ void LaneReport::Add(const LaneReport& other) {
   AddAll(other.on_disk->dropped, &on_disk->dropped);
 }
 
-LaneReport ReportOf(const Lane& lane) {
+LaneReport ReportOf(std::string_view name, const LaneAccount& account, const SpoolAccount* spool) {
   LaneReport r;
-  r.name = lane.name();
-  const LaneAccount& account = lane.account();
+  r.name = name;
   r.entered = account.entered.value();
   r.delivered = account.delivered.value();
   for (size_t i = 0; i < r.dropped.size(); ++i) r.dropped[i] = account.dropped[i].value();
   r.held = account.held.value();
   r.held_bytes = account.held_bytes.value();
+  if (spool != nullptr) r.on_disk = ReportOf(*spool);
+  return r;
+}
+
+LaneReport ReportOf(const Lane& lane) {
+  LaneReport r = ReportOf(lane.name(), lane.account(), lane.spool_account());
   const Lane::CallCounters& calls = lane.calls();
   r.calls_delivered = calls.delivered.value();
   r.calls_failed = calls.failed.value();
@@ -55,7 +60,6 @@ LaneReport ReportOf(const Lane& lane) {
   r.unknown_host = faults.unknown_host.value();
   r.other_faults = faults.other.value();
   for (const auto& [code, n] : lane.errors()) r.errors[code] = n;
-  if (const SpoolAccount* const spool = lane.spool_account()) r.on_disk = ReportOf(*spool);
   r.quota = lane.quota();
   r.window = lane.window();
   r.circuit = lane.circuit();

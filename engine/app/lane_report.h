@@ -9,6 +9,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "engine/app/ledger.h"
 #include "engine/delivery/lane.h"
@@ -63,6 +64,8 @@ struct LaneReport {
 };
 
 LaneReport ReportOf(const Lane& lane);
+// Only what the accounts of a lane, and of its part of the spool, say. `spool` may be null.
+LaneReport ReportOf(std::string_view name, const LaneAccount& account, const SpoolAccount* spool);
 LaneReport::OnDisk ReportOf(const SpoolAccount& account);
 Ledger::Lane LedgerOf(const LaneReport& report);
 
