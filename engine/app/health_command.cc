@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "engine/base/ip_address.h"
 #include "engine/base/printable.h"
 #include "engine/base/status_macros.h"
 #include "engine/config/config.h"
@@ -27,10 +28,19 @@ constexpr std::string_view kHelp =
     "--address or "
     "MOBULA_ADMIN_ADDRESS";
 
-absl::StatusOr<HttpUrl> FindAdminPage(const std::string& given) {
-  const char* const variable = std::getenv("MOBULA_ADMIN_ADDRESS");
-  std::string address = given;
-  if (address.empty() && variable != nullptr) address = variable;
+std::string Variable(const char* name) {
+  const char* const value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+bool IsLoopback(const std::string& host) {
+  const auto address = ParseIpAddress(host);
+  return host == "localhost" || (address && address->is_loopback());
+}
+
+absl::StatusOr<HttpUrl> FindAdminPage(const HealthOptions& options) {
+  std::string address = options.address;
+  if (address.empty()) address = Variable("MOBULA_ADMIN_ADDRESS");
   if (address.empty()) address = AdminConfig().address;
   if (address == "off") {
     return absl::FailedPreconditionError("admin.address is off: there is no page to ask");
@@ -38,15 +48,19 @@ absl::StatusOr<HttpUrl> FindAdminPage(const std::string& given) {
   ASSIGN_OR_RETURN(HostPort place, ParseHostPort(address));
   if (place.host.empty() || place.host == "0.0.0.0") place.host = "127.0.0.1";
   if (place.host == "::") place.host = "::1";
-  return HttpUrl{false, std::move(place.host), place.port, ""};
+  const bool tls = options.tls || !options.ca.empty() || !Variable("MOBULA_ADMIN_TLS_CERT").empty();
+  return HttpUrl{tls, std::move(place.host), place.port, ""};
 }
 
-absl::StatusOr<HttpResponse> Get(const HttpUrl& url, const std::string& path) {
+absl::StatusOr<HttpResponse> Get(const HttpUrl& url, const std::string& path,
+                                  const std::string& ca) {
   IoLoop loop;
   HttpClient::Options options;
   options.url = url;
   options.body_bytes_max = kAnswerBytesMax;
   options.connect_timeout = kConnectMax;
+  options.ca_file = ca;
+  options.verify = !ca.empty() || !IsLoopback(url.host);
   ASSIGN_OR_RETURN(const std::unique_ptr<HttpClient> client,
                    HttpClient::Create(&loop, std::move(options)));
   HttpRequest request;
@@ -67,13 +81,14 @@ absl::StatusOr<HttpResponse> Get(const HttpUrl& url, const std::string& path) {
 
 int HealthCommand(const HealthOptions& options) {
   const std::string path = options.ready ? "/readyz" : "/healthz";
-  const absl::StatusOr<HttpUrl> url = FindAdminPage(options.address);
+  const absl::StatusOr<HttpUrl> url = FindAdminPage(options);
   if (!url.ok()) {
     std::fprintf(stderr, "mobula health: %s\n", std::string(url.status().message()).c_str());
     return 1;
   }
-  const std::string page = fmt::format("http://{}{}", url->Authority(), path);
-  const absl::StatusOr<HttpResponse> answer = Get(*url, path);
+  const std::string page =
+      fmt::format("{}://{}{}", url->tls ? "https" : "http", url->Authority(), path);
+  const absl::StatusOr<HttpResponse> answer = Get(*url, path, options.ca);
   if (!answer.ok()) {
     std::fprintf(stderr, "mobula health: no answer from %s: %s; %s\n", page.c_str(),
                  std::string(answer.status().message()).c_str(), std::string(kHelp).c_str());

@@ -13,6 +13,11 @@ struct HealthOptions {
   // (0.0.0.0, [::], :port) is asked on loopback.
   std::string address;
   bool ready = false;  // /readyz in place of /healthz
+  // Ask over TLS: also when MOBULA_ADMIN_TLS_CERT says that the page has a certificate.
+  bool tls = false;
+  // PEM file of the authorities to trust, and TLS. Without it on loopback, where nobody else can listen, any certificate
+  // will do; elsewhere one of the system's authorities.
+  std::string ca;
 };
 
 // Prints the answer. 0: it says 200. 1: it says something else, or nobody answers; stderr says what to do.

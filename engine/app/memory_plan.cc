@@ -108,6 +108,7 @@ absl::StatusOr<MemoryPlan> PlanMemory(const Config& config, int workers, uint64_
   for (const BackendConfig& backend : config.backends) {
     if (std::holds_alternative<XrayBackendConfig>(backend.settings)) plan.tls += 2 * kMiB;
   }
+  if (config.admin.address != "off" && !config.admin.tls.cert.empty()) plan.tls += 4 * kMiB;
   plan.parser += n * kMiB;
   if (config.proxy.address != "off" && SamplingBackend(config) != nullptr) {
     plan.sampling = SamplingProxy::kBytesMax;

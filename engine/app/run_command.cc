@@ -49,6 +49,17 @@ std::string SamplingPort(const Config& config) {
       backend == nullptr ? "answers the default rule" : "asks as backend " + backend->name);
 }
 
+// "https 0.0.0.0:2010, all pages with the token or a client certificate"
+std::string AdminPages(const AdminConfig& admin) {
+  if (admin.address == "off") return "off";
+  std::string keys = admin.token.empty() ? "" : "the token";
+  if (!admin.tls.client_ca.empty()) {
+    keys += fmt::format("{}a client certificate", keys.empty() ? "" : " or ");
+  }
+  return fmt::format("{} {}{}{}", admin.tls.cert.empty() ? "http" : "https", admin.address,
+                     keys.empty() ? "" : ", all pages with ", keys);
+}
+
 // "of 2 networks, at most 2000 documents a second each"; empty: whoever, and as much as they like.
 std::string Senders(const UdpConfig& udp) {
   std::string text;
@@ -91,7 +102,7 @@ class Run {
  private:
   [[nodiscard]] bool as_daemon() const { return style_ == RunStyle::kDaemon; }
 
-  absl::Status StartAdmin(Admin* admin);
+  absl::Status StartAdmin();
   // kToStop: and a signal to stop came meanwhile. kNot: it came, and the start is still under way.
   enum class Started : uint8_t { kYes, kToStop, kNot };
   absl::StatusOr<Started> StartAgent(const Signals& signals);
@@ -113,26 +124,31 @@ class Run {
   Log* const log_;
   Hardening hardening_;
   std::unique_ptr<Agent> agent_;
+  std::optional<Admin> admin_;
   std::optional<Reloader> reloader_;  // while it serves
   std::optional<StatusLine> line_;    // only on a terminal
 };
 
-absl::Status Run::StartAdmin(Admin* admin) {
+absl::Status Run::StartAdmin() {
   if (config_.admin.address == "off") return absl::OkStatus();
-  if (absl::Status started = admin->Start(config_.admin.address); !started.ok()) {
+  admin_.emplace(agent_.get(), log_, [this] { hardening_.Enter(ThreadRole::kLane); });
+  if (absl::Status started = admin_->Start(config_.admin); !started.ok()) {
     if (!as_daemon()) return started;
     // The X-Ray daemon has no such port: what replaces it must not fail for it.
     log_->Warn("admin",
                fmt::format("No health and metrics pages: {}", std::string(started.message())));
     return absl::OkStatus();
   }
-  log_->Info("admin", fmt::format("Health, metrics and ledger on http port {}", admin->port()),
+  log_->Info("admin",
+             fmt::format("Health, metrics and ledger on {} port {}",
+                         config_.admin.tls.cert.empty() ? "http" : "https", admin_->port()),
              {{"address", config_.admin.address}});
   return absl::OkStatus();
 }
 
 void Run::Reopen() {
   agent_->Reopen();
+  if (admin_.has_value()) admin_->Reopen();
   if (const absl::Status opened = log_->Reopen(); !opened.ok()) {
     log_->Error("reopen_failed", std::string(opened.message()));
   }
@@ -248,8 +264,7 @@ absl::Status Run::Serve(const std::string& origin) {
   // From here on signals are ours: earlier, as while a name is resolved, they simply end the program.
   const Signals signals;
   hardening_.FilterCalls(agent_->engine() == ReceiveEngine::kIoUring);
-  Admin admin(agent_.get(), [this] { hardening_.Enter(ThreadRole::kLane); });
-  RETURN_IF_ERROR(StartAdmin(&admin));
+  RETURN_IF_ERROR(StartAdmin());
   reloader_.emplace(agent_.get(), &config_, load_, log_);
   ASSIGN_OR_RETURN(const Started started, StartAgent(signals));
   if (started == Started::kNot) {
@@ -337,7 +352,7 @@ absl::Status CheckConfig(const ConfigInput& input) {
   if (!config.unix_socket.path.empty()) tell("receives on", "unix " + config.unix_socket.path);
   if (const std::string senders = Senders(config.udp); !senders.empty()) tell("senders", senders);
   tell("sampling port", SamplingPort(config));
-  tell("admin", config.admin.address);
+  tell("admin", AdminPages(config.admin));
   tell("memory", plan.text());
   if (const SpoolConfig& spool = config.buffer.spool; !spool.path.empty()) {
     tell("spool", fmt::format("{}, up to {} MiB", spool.path, spool.size >> 20));

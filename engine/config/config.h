@@ -160,8 +160,16 @@ struct DeadLetterConfig {
   friend bool operator==(const DeadLetterConfig&, const DeadLetterConfig&) = default;
 };
 
+struct AdminTlsConfig {
+  std::string cert;       // PEM file, with its chain; empty: plain HTTP
+  std::string key;        // PEM file
+  std::string client_ca;  // PEM file; empty: clients are asked for no certificate
+};
+
 struct AdminConfig {
   std::string address = "127.0.0.1:2010";  // "off": no admin endpoint
+  std::string token;                       // opens the pages that tell of documents; a secret
+  AdminTlsConfig tls;
 };
 
 struct LogConfig {

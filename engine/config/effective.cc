@@ -71,6 +71,14 @@ class Completer {
     return map;
   }
 
+  static std::string WithoutSecret(const std::string& text, Secrecy secrecy) {
+    if (secrecy == Secrecy::kNone) return text;
+    if (secrecy == Secrecy::kPassword) return HidePassword(text);
+    // A reference tells where the secret is, but for the one that has it as its default.
+    const bool reference = text.substr(0, 2) == "${" && text.find('}') == text.size() - 1;
+    return reference && text.find(":-") == text.npos ? text : "***";
+  }
+
   static std::optional<YamlNode> Default(const Option& option, const YamlNode* parent) {
     if (option.default_text.empty()) return std::nullopt;
     if (!option.needs.empty() && (parent == nullptr || parent->Find(option.needs) == nullptr)) {
@@ -88,7 +96,7 @@ class Completer {
     YamlNode node;
     node.kind = said.kind;
     node.quoted = IsText(option);
-    node.text = option.secret ? HidePassword(said.text) : said.text;
+    node.text = WithoutSecret(said.text, option.secrecy);
     node.origin = Origin(said);
     for (const YamlNode& child : said.children) node.children.push_back(Said(child, option));
     return node;

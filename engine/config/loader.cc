@@ -13,6 +13,7 @@
 #include <set>
 #include <utility>
 
+#include "engine/base/ip_address.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/unique_fd.h"
 #include "engine/config/did_you_mean.h"
@@ -82,6 +83,7 @@ class Reader {
     CheckNames(root);
     CheckRoutes(root);
     CheckBurst(root);
+    CheckToken(root);
     if (mistakes_.empty()) return std::move(config_);
     return absl::InvalidArgumentError(AllMistakes());
   }
@@ -363,9 +365,10 @@ class Reader {
       return;
     }
     if (names) named_.push_back({&node, &option, path, *text});
-    has_password_ =
-        has_password_ || (option.secret && node.source == YamlNode::Source::kText &&
-                          !HasReference(node.text) && HidePassword(node.text) != node.text);
+    const bool whole = option.secrecy == Secrecy::kAll;
+    has_password_ = has_password_ ||
+                    (option.secrecy != Secrecy::kNone && node.source == YamlNode::Source::kText &&
+                     !HasReference(node.text) && (whole || HidePassword(node.text) != node.text));
     const absl::Status status = option.set(target, *text);
     if (!status.ok()) AddAtValue(node, path, WhatIsWrong(node, option, status));
   }
@@ -376,7 +379,7 @@ class Reader {
     if (HasReference(node.text)) {
       return fmt::format("{}: what it stands for is not {}", Shown(node.text), Expectation(option));
     }
-    if (option.secret) return fmt::format("expected {}", Expectation(option));
+    if (option.secrecy != Secrecy::kNone) return fmt::format("expected {}", Expectation(option));
     const std::string text = Shown(HidePassword(node.text));
     if (!status.message().empty()) return fmt::format("\"{}\": {}", text, MessageOf(status));
     std::string near;
@@ -492,6 +495,18 @@ class Reader {
       if (used.count(name) != 0) continue;
       Warn(*root.Find("backends")->Find(name), "backends." + name, "no route leads to it");
     }
+  }
+
+  void CheckToken(const YamlNode& root) {
+    const AdminConfig& admin = config_.admin;
+    if (admin.token.empty() || !admin.tls.cert.empty() || admin.address == "off") return;
+    std::string_view host = admin.address;
+    host = host.substr(0, host.rfind(':'));
+    if (host.substr(0, 1) == "[") host = host.substr(1, host.size() - 2);
+    const auto address = ParseIpAddress(host);
+    if (host == "localhost" || (address && address->is_loopback())) return;
+    Warn(*root.Find("admin")->Find("token"), "admin.token",
+         "it travels in the clear without admin.tls: whoever sees the traffic may use it");
   }
 
   // A worker sleeps up to 25 ms, and a container without CPU time as much as a tenth of a second: what came meanwhile

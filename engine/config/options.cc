@@ -233,8 +233,8 @@ Option Live(Option row) {
   return row;
 }
 
-Option Secret(Option row) {
-  row.secret = true;
+Option Secret(Secrecy what, Option row) {
+  row.secrecy = what;
   return row;
 }
 
@@ -442,6 +442,8 @@ constexpr TextForm kTagValue = {"at most 256 letters, digits, blanks and _.:/=+-
 constexpr TextForm kUnixUser = {
     "a user and perhaps a group, by name or number, such as mobula or 10001:10001",
     "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})?$"};
+constexpr TextForm kBearerToken = {"16 to 1024 of A-Z, a-z, 0-9 and -._~+/, with = at the end",
+                                   "^[A-Za-z0-9._~+/-]+=*$"};
 constexpr TextForm kProxyUrl = {
     "a URL such as http://proxy.example:3128 or http://user:password@proxy.example:3128",
     "^https?://[^/]+/?$"};
@@ -567,7 +569,7 @@ std::vector<Option> MakeOptions() {
               "use FIPS endpoints; `auto`: AWS_USE_FIPS_ENDPOINT, then the profile"),
       Choice<std::optional<bool>>("backends.*.dual_stack", "xray", IN_XRAY(dual_stack), kAutoTrueFalse,
               "use endpoints that also have IPv6; `auto`: AWS_USE_DUALSTACK_ENDPOINT, then the profile"),
-      Secret(Form("backends.*.http_proxy", "xray", IN_XRAY(http_proxy), IsProxyUrl, kProxyUrl,
+      Secret(Secrecy::kPassword, Form("backends.*.http_proxy", "xray", IN_XRAY(http_proxy), IsProxyUrl, kProxyUrl,
               "the proxy through which AWS is called; without it: HTTPS_PROXY and NO_PROXY")),
       Choice<bool>("backends.*.telemetry", "xray", IN_XRAY(telemetry), kOnOff,
               "tell X-Ray once a minute how many segments came and went (PutTelemetryRecords)"),
@@ -599,7 +601,16 @@ std::vector<Option> MakeOptions() {
       Size("dead_letter.size", "", IN_CONFIG(dead_letter.size), {}, {64 * kKiB, kTiB},
               "size at which that file becomes `.1`, replacing the one before"),
 
-      Address("admin.address", IN_CONFIG(admin.address), {"off"}, "HTTP address of health, metrics and ledger; `off`: none"),
+      Address("admin.address", IN_CONFIG(admin.address), {"off"},
+              "HTTP address of health, metrics and ledger; `off`: none. On no loopback address, /ledger is shown only to those "
+              "with a token or a client certificate"),
+      Secret(Secrecy::kAll, Form("admin.token", "", IN_CONFIG(admin.token), IsBearerToken, kBearerToken,
+              "the secret that opens all pages, sent as `Authorization: Bearer …`; health and metrics need none")),
+      Required(Text("admin.tls.cert", "", IN_CONFIG(admin.tls.cert),
+              "PEM file of the certificate, with its chain, that makes it HTTPS; read again when it changes")),
+      Required(Text("admin.tls.key", "", IN_CONFIG(admin.tls.key), "PEM file of its key, without a passphrase")),
+      Text("admin.tls.client_ca", "", IN_CONFIG(admin.tls.client_ca),
+              "PEM file of the authorities whose client certificates open all pages; health and metrics need none"),
 
       Choice<bool>("aws.metadata", "", IN_CONFIG(aws.metadata), kOnOff,
               "ask EC2 and ECS metadata for region, host name and instance; an instance role's credentials do not depend on it"),

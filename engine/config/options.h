@@ -17,6 +17,9 @@
 
 namespace mobula {
 
+// What of a value no message and no print may show: nothing, the password in a URL, all of it.
+enum class Secrecy : uint8_t { kNone, kPassword, kAll };
+
 enum class OptionKind : uint8_t {
   kText,
   kChoice,  // one of `words`
@@ -52,8 +55,8 @@ struct Option {
   std::string_view pattern;  // of kForm: a regular expression for the schema
   std::string default_text;  // empty: none
   bool required = false;
-  bool decides = false;         // which neighbours there may be, and so is read before them
-  bool secret = false;          // holds a password, which no message and no print may show
+  bool decides = false;  // which neighbours there may be, and so is read before them
+  Secrecy secrecy = Secrecy::kNone;
   bool live = false;            // of no backend and no route, and yet taken up by a running agent
   std::string_view needs;       // the neighbour without which it means nothing
   std::string_view named_type;  // of kBackendName: the type that the backend must have

@@ -30,6 +30,11 @@ std::vector<OptionChange> KeepForRestart(const Config& running, Config* next) {
     std::string new_text = option.show(to);
     if (old_text == new_text) continue;
     option.copy(from, to);
+    if (option.secrecy != Secrecy::kNone) {
+      for (std::string* const text : {&old_text, &new_text}) {
+        if (!text->empty()) *text = "***";
+      }
+    }
     // A list is told as a whole: "receivers.udp.allow".
     changes.push_back({option.path.substr(0, option.path.find('[')), Told(std::move(old_text)),
                        Told(std::move(new_text))});

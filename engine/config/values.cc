@@ -239,6 +239,12 @@ bool IsSocketPath(std::string_view text) {
          std::none_of(text.begin(), text.end(), IsControl);
 }
 
+bool IsBearerToken(std::string_view text) {
+  const size_t end = text.find_last_not_of('=');
+  return text.size() >= 16 && text.size() <= 1024 && end != text.npos &&
+         IsOf(text.substr(0, end + 1), "-.~+/");
+}
+
 bool IsRoleArn(std::string_view text) {
   constexpr std::string_view kIam = ":iam::";
   constexpr std::string_view kRole = ":role/";

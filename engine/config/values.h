@@ -42,6 +42,9 @@ bool IsUnixUser(std::string_view text);
 // What sockaddr_un takes.
 bool IsSocketPath(std::string_view text);
 
+// What can be sent as `Authorization: Bearer ...`, and not be guessed: 16 to 1024 of the characters of RFC 6750.
+bool IsBearerToken(std::string_view text);
+
 // As STS wants them: the ARN of a role, ExternalId, RoleSessionName (and SourceIdentity).
 bool IsRoleArn(std::string_view text);
 bool IsExternalId(std::string_view text);

@@ -322,6 +322,13 @@ int Mobula(std::vector<std::string> words) {
       ->add_option("--address", health_options.address,
                    "Its admin address; without it: MOBULA_ADMIN_ADDRESS, then 127.0.0.1:2010")
       ->type_name("HOST:PORT");
+  health->add_flag("--tls", health_options.tls,
+                   "Ask over TLS; so it does when MOBULA_ADMIN_TLS_CERT is set, or with --ca");
+  health
+      ->add_option(
+          "--ca", health_options.ca,
+          "Authorities to trust; without it any certificate on loopback, else the system's")
+      ->type_name("FILE");
   health->add_flag("--ready", health_options.ready, "Whether it is ready, not only alive");
   health->callback([&] { status = mobula::HealthCommand(health_options); });
 

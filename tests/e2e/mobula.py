@@ -139,6 +139,7 @@ class Mobula:
         self.config_path = os.path.join(self.folder, "mobula.yaml")
         self.write_config()
         self.log_path, self.starts = None, 0
+        self.tls, self.token = None, None
         self.process, self.sent = None, 0
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.connect(("127.0.0.1", self.port))
@@ -194,10 +195,14 @@ class Mobula:
 
     # admin --------------------------------------------------------------------------------------------------
     def get(self, path, headers=None):
-        """(status, body) of one of the admin pages."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.admin, timeout=10)
+        """(status, body) of one of the admin pages: over TLS with `tls`, a context, and with `token` if there is one."""
+        if self.tls is None:
+            connection = http.client.HTTPConnection("127.0.0.1", self.admin, timeout=10)
+        else:
+            connection = http.client.HTTPSConnection("127.0.0.1", self.admin, timeout=10, context=self.tls)
+        known = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         try:
-            connection.request("GET", path, headers=headers or {})
+            connection.request("GET", path, headers={**known, **(headers or {})})
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
         finally:

@@ -170,7 +170,7 @@ def main():
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
     golden = ROOT / "tests/golden/config"
-    refused = ["unknown_key", "key_of_another_type", "workers", "number_too_large", "duration_without_unit",
+    refused = ["admin_token", "unknown_key", "key_of_another_type", "workers", "number_too_large", "duration_without_unit",
                "file_without_path", "route_to_missing", "backend_type_unknown", "backend_name", "choice", "role_arn",
                "role_without_arn", "session_tags", "sources", "sources_no_list", "unix_mode"]
     cases = [(path, True) for path in sorted((ROOT / "config").glob("*.yaml"))]

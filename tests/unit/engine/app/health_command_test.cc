@@ -13,6 +13,8 @@
 
 #include "engine/base/unique_fd.h"
 #include "engine/http/http_server.h"
+#include "engine/http/tls_server.h"
+#include "tests/support/certificate.h"
 
 namespace mobula {
 namespace {
@@ -20,11 +22,15 @@ namespace {
 // A page on a thread of its own that answers by the path.
 class Page {
  public:
-  explicit Page(std::function<HttpReply(std::string_view)> answer, std::string_view address)
-      : server_(&loop_, [answer = std::move(answer)](const HttpServerRequest& request,
-                                                     const HttpServer::Responder& respond) {
-          respond(answer(request.target));
-        }) {
+  explicit Page(std::function<HttpReply(std::string_view)> answer, std::string_view address,
+                TlsServerContext* tls = nullptr)
+      : server_(
+            &loop_,
+            [answer = std::move(answer)](const HttpServerRequest& request,
+                                         const HttpServer::Responder& respond) {
+              respond(answer(request.target));
+            },
+            HttpServer::Options{.tls = tls}) {
     const absl::Status status = server_.Listen(address);
     EXPECT_TRUE(status.ok()) << status;
     thread_ = std::thread([this] { loop_.Run(); });
@@ -66,8 +72,14 @@ HttpReply Answer(std::string_view target) {
 
 class HealthCommandTest : public ::testing::Test {
  protected:
-  void SetUp() override { unsetenv("MOBULA_ADMIN_ADDRESS"); }
-  void TearDown() override { unsetenv("MOBULA_ADMIN_ADDRESS"); }
+  void SetUp() override { Unset(); }
+  void TearDown() override { Unset(); }
+
+ private:
+  static void Unset() {
+    unsetenv("MOBULA_ADMIN_ADDRESS");
+    unsetenv("MOBULA_ADMIN_TLS_CERT");
+  }
 };
 
 TEST_F(HealthCommandTest, PrintsTheAnswerAndJudgesByItsStatus) {
@@ -125,6 +137,28 @@ TEST_F(HealthCommandTest, DoesNotWaitForAServerThatHangs) {
   const auto begin = std::chrono::steady_clock::now();
   EXPECT_EQ(Ask({"127.0.0.1:" + std::to_string(ntohs(address.sin_port))}).status, 1);
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(10));
+}
+
+TEST_F(HealthCommandTest, AsksOverTls) {
+  testing::Certificate mine("DNS:localhost");
+  testing::Certificate other("DNS:localhost");
+  const auto tls = TlsServerContext::Create({mine.path(), mine.key_path(), ""});
+  ASSERT_TRUE(tls.ok()) << tls.status();
+  const Page page(Answer, "127.0.0.1:0", tls->get());
+  const std::string address = "127.0.0.1:" + page.port();
+  const Outcome plain = Ask({address});
+  EXPECT_EQ(plain.status, 1);
+  EXPECT_NE(plain.out.find("this port speaks TLS"), std::string::npos) << plain.out;
+  EXPECT_EQ(Ask({address, false, true}).out, "ok\n");
+  EXPECT_EQ(Ask({"localhost:" + page.port(), false, false, mine.path()}).out, "ok\n");
+  // With an authority the name counts too.
+  const Outcome misnamed = Ask({address, false, false, mine.path()});
+  EXPECT_EQ(misnamed.status, 1);
+  EXPECT_NE(misnamed.err.find("https://" + address), std::string::npos) << misnamed.err;
+  EXPECT_EQ(Ask({"localhost:" + page.port(), false, false, other.path()}).status, 1);
+  EXPECT_EQ(Ask({address, false, false, "/nonexistent/ca"}).status, 1);
+  setenv("MOBULA_ADMIN_TLS_CERT", mine.path().c_str(), 1);
+  EXPECT_EQ(Ask({address}).out, "ok\n");
 }
 
 TEST_F(HealthCommandTest, LetsNoControlBytesThrough) {

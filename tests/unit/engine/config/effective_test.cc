@@ -15,7 +15,7 @@ YamlNode Effective(std::string_view text, Variables variables = {},
                    std::vector<std::string> sets = {}) {
   ConfigInput input;
   input.sets = std::move(sets);
-  input.environment = [](std::string_view) { return "hunter2"; };
+  input.environment = [](std::string_view) { return "hunter2-hunter2-hunter2"; };
   input.variables = [variables] { return variables; };
   auto tree = ParseEffective(text, "test.yaml", input);
   EXPECT_TRUE(tree.ok()) << tree.status();
@@ -70,6 +70,19 @@ TEST(EffectiveTest, SecretsAreNotInIt) {
   EXPECT_EQ(At(tree, {"backends", "b", "http_proxy"}),
             "http://user:${env:SECRET}@proxy:3128 # test.yaml:3");
   EXPECT_EQ(At(tree, {"backends", "c", "profile"}), "${env:SECRET} # test.yaml:4");
+}
+
+TEST(EffectiveTest, OfASecretOnlyWhereItIsIsShown) {
+  const auto token = [](const std::string& text) {
+    return At(Effective("backends: { a: { type: null } }\nadmin: { token: \"" + text + "\" }\n"),
+              {"admin", "token"});
+  };
+  EXPECT_EQ(token("0123456789abcdef"), "*** # test.yaml:2");
+  EXPECT_EQ(token("0123456789abcdef${env:SECRET}"), "*** # test.yaml:2");
+  EXPECT_EQ(token("${env:SECRET}0123456789abcdef"), "*** # test.yaml:2");
+  EXPECT_EQ(token("${env:GONE:-0123456789abcdef}"), "*** # test.yaml:2");
+  EXPECT_EQ(token("${env:SECRET}${env:SECRET}${env:SECRET}"), "*** # test.yaml:2");
+  EXPECT_EQ(token("${env:TOKEN}"), "${env:TOKEN} # test.yaml:2");
 }
 
 }  // namespace

@@ -104,7 +104,7 @@ routes:
   - { when: "fault", to: [prod, archive] }
   - { to: [] }
 dead_letter: { path: /tmp/d, size: 1MiB }
-admin: { address: off }
+admin: { address: off, token: "0123456789abcde=", tls: { cert: /c, key: /k, client_ca: /a } }
 aws: { metadata: off }
 log: { level: debug, format: daemon, path: /tmp/l, rotate: { size: 1MiB, keep: 9 } }
 shutdown: { grace: 2m }
@@ -185,6 +185,10 @@ shutdown: { grace: 2m }
   EXPECT_EQ(config.dead_letter.path, "/tmp/d");
   EXPECT_EQ(config.dead_letter.size, 1U << 20);
   EXPECT_EQ(config.admin.address, "off");
+  EXPECT_EQ(config.admin.token, "0123456789abcde=");
+  EXPECT_EQ(config.admin.tls.cert, "/c");
+  EXPECT_EQ(config.admin.tls.key, "/k");
+  EXPECT_EQ(config.admin.tls.client_ca, "/a");
   EXPECT_FALSE(config.aws.metadata);
   EXPECT_EQ(config.log.level, LogLevel::kDebug);
   EXPECT_EQ(config.log.format, LogFormat::kDaemon);

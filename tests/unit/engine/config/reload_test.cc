@@ -34,7 +34,7 @@ buffer:
   spool: { path: /var/spool/other, size: 2MiB, age: 1h, file_size: 1MiB, fsync: 3s }
 batch: { documents: 7, age: 250ms }
 dead_letter: { path: /tmp/dead.jsonl, size: 1MiB }
-admin: { address: "127.0.0.1:3010" }
+admin: { address: "127.0.0.1:3010", token: 0123456789abcdef, tls: { cert: /tmp/c, key: /tmp/k, client_ca: /tmp/a } }
 aws: { metadata: off }
 log: { level: error, format: json, path: /tmp/other.log, rotate: { size: 1MiB, keep: 9 } }
 shutdown: { grace: 3s }
@@ -97,6 +97,22 @@ TEST(KeepForRestartTest, ShowsOldAndNewAsPeopleWriteThem) {
                                             "receivers.udp.allow: none -> 10.0.0.0/8, fd00::/8",
                                             "receivers.unix.path: none -> /run/x",
                                             "batch.age: 1s -> 1500ms"}));
+}
+
+TEST(KeepForRestartTest, ShowsNoSecret) {
+  const std::string rest = "backends: { out: { type: xray } }\n";
+  const Config running = Parse("admin: { token: 0123456789abcdef }\n" + rest);
+  Config next = Parse("admin: { token: fedcba9876543210 }\n" + rest);
+  std::vector<OptionChange> changes = KeepForRestart(running, &next);
+  ASSERT_EQ(changes.size(), 1U);
+  EXPECT_EQ(changes[0].path, "admin.token");
+  EXPECT_EQ(changes[0].from, "***");
+  EXPECT_EQ(changes[0].to, "***");
+  EXPECT_EQ(next.admin.token, running.admin.token);
+  next = Parse(rest);
+  changes = KeepForRestart(running, &next);
+  ASSERT_EQ(changes.size(), 1U);
+  EXPECT_EQ(changes[0].from + changes[0].to, "***none");
 }
 
 TEST(BackendConfigTest, ComparesAllOfItsSettings) {
