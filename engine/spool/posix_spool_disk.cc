@@ -1,4 +1,4 @@
-// Files relative to an open directory, so that renaming a directory above changes nothing.
+// Files relative to an open directory, so that what becomes of its name never leads elsewhere.
 // Tested by tests/unit/engine/spool/posix_spool_disk_test.cc.
 #include <dirent.h>
 #include <fcntl.h>
@@ -186,8 +186,12 @@ class PosixDir final : public SpoolDir {
   }
 
   [[nodiscard]] bool StillThere() override {
-    struct stat info {};
-    return ::fstat(fd_.get(), &info) == 0 && info.st_nlink > 0;
+    struct stat open {};
+    struct stat named {};
+    if (::fstat(fd_.get(), &open) != 0 || open.st_nlink == 0) return false;
+    // What the device cannot answer now says nothing.
+    if (::stat(path_.c_str(), &named) != 0) return errno != ENOENT && errno != ENOTDIR;
+    return open.st_dev == named.st_dev && open.st_ino == named.st_ino;
   }
 
   absl::StatusOr<uint64_t> FreeBytes() override {

@@ -814,8 +814,9 @@ void Spool::LoseAll(SystemTime now) {
   doomed_.clear();
   bytes_ = 0;
   home_.reset();
-  off_ = fmt::format("{}: the directory was removed", options_.path);
-  log_->Error("spool_off", "the spool's directory was removed under our hands",
+  tried_ = {};  // another is made at once
+  off_ = fmt::format("{}: the directory was removed or replaced", options_.path);
+  log_->Error("spool_off", "the spool's directory was removed or replaced under our hands",
               {{"key", options_.path}});
 }
 

@@ -258,7 +258,7 @@ class Spool {
   absl::Status RemoveAll(std::vector<SpoolDirEntry>* files, size_t count)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Expire(SystemTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // The directory was removed under our hands.
+  // The directory was removed or replaced under our hands.
   void LoseAll(SystemTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Without the lock: it takes a while.
   void SyncDirty() ABSL_LOCKS_EXCLUDED(mutex_);

@@ -73,7 +73,7 @@ class SpoolDir {
   virtual absl::StatusOr<bool> TryLock() = 0;
   // Whether somebody has the lock; makes no file.
   [[nodiscard]] virtual bool Locked() = 0;
-  // The directory was not removed under our hands.
+  // Its path still leads to it: it was not removed, and no other file system lies in its place.
   [[nodiscard]] virtual bool StillThere() = 0;
   // What an unprivileged process may still write.
   virtual absl::StatusOr<uint64_t> FreeBytes() = 0;

@@ -116,6 +116,20 @@ TEST_F(PosixSpoolDiskTest, MovesWithoutWritingOver) {
   EXPECT_TRUE(root->StillThere());
 }
 
+TEST_F(PosixSpoolDiskTest, AnotherInItsPlaceIsNotIt) {
+  const auto root = Root();
+  ASSERT_TRUE(root->MakeDir("d").ok());
+  const auto dir = *root->OpenDir("d");
+  EXPECT_TRUE(dir->StillThere());
+  ASSERT_EQ(::rename(path_.c_str(), (path_ + ".old").c_str()), 0);
+  EXPECT_FALSE(dir->StillThere());
+  const auto next = Root();
+  ASSERT_TRUE(next->MakeDir("d").ok());
+  EXPECT_FALSE(dir->StillThere());
+  EXPECT_FALSE(root->StillThere());
+  EXPECT_TRUE(next->StillThere());
+}
+
 TEST_F(PosixSpoolDiskTest, ReadingMakesNothing) {
   EXPECT_TRUE(absl::IsNotFound(PosixSpoolDisk()->OpenRoot(path_, SpoolAccess::kRead).status()));
   EXPECT_NE(::access(path_.c_str(), F_OK), 0);

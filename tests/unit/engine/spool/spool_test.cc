@@ -682,7 +682,7 @@ TEST_F(SpoolTest, ADirectoryRemovedUnderOurHandsIsMadeAgain) {
   SpoolLane* const lane = spool->lane("prod");
   ASSERT_TRUE(Append(lane, {"a"}).ok());
   disk_.Delete("/spool");
-  Pass(seconds(10));
+  Pass(seconds(1));
   spool->Housekeep(now_);
   EXPECT_EQ(Dropped(lane, SpoolDropReason::kDamaged), 1U);
   ExpectBalance(lane);
