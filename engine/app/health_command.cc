@@ -53,7 +53,7 @@ absl::StatusOr<HttpUrl> FindAdminPage(const HealthOptions& options) {
 }
 
 absl::StatusOr<HttpResponse> Get(const HttpUrl& url, const std::string& path,
-                                  const std::string& ca) {
+                                 const std::string& ca) {
   IoLoop loop;
   HttpClient::Options options;
   options.url = url;
