@@ -3,6 +3,7 @@
 #include "engine/http/http_server.h"
 
 #include <fmt/format.h>
+#include <linux/filter.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -156,6 +157,21 @@ bool IsSendable(const std::pair<std::string, std::string>& header) {
          !SameName(name, "transfer-encoding");
 }
 
+// A listener of the same user may stand beside this one (socket(7), SO_REUSEPORT).
+void AllowSharing(int fd) {
+  const int one = 1;
+  ::setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
+}
+
+// All connections to the second listener on the port, to the first one while it is alone. Without it, where programs are
+// refused, the kernel's hash spreads them over both. Only by the first one, as a program that is replaced may still be
+// running when the kernel frees it.
+void SteerToTheSecond(int fd) {
+  sock_filter code = {BPF_RET | BPF_K, 0, 0, 1};
+  const sock_fprog program = {1, &code};
+  ::setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof program);
+}
+
 bool HasBody(int status) { return status != 204 && status != 304; }
 
 std::string BuildHead(const HttpReply& reply, bool http11, bool keep_alive) {
@@ -204,7 +220,8 @@ class HttpServer::Impl : public std::enable_shared_from_this<Impl> {
     CHECK(options_.connections_max > 0);
   }
 
-  absl::Status Listen(std::string_view address);
+  absl::Status Listen(std::string_view address, PortUse use);
+  void StopListening();
   void Close();
 
   [[nodiscard]] uint16_t port() const { return acceptor_.local_endpoint().port(); }
@@ -218,8 +235,10 @@ class HttpServer::Impl : public std::enable_shared_from_this<Impl> {
   class Connection;
   class Answerer;
 
-  absl::Status Bind(const Tcp::endpoint& endpoint, bool both_families, std::string_view address);
+  absl::Status Bind(const Tcp::endpoint& endpoint, bool both_families, std::string_view address,
+                    PortUse use);
   void Accept();
+  void Serve(Tcp::socket socket);
   // So that nobody is locked out by connections that say nothing.
   void CloseTheQuietest();
   // Refuses the request that has been coming for longest, but for that of `asking`; false when there is none.
@@ -468,6 +487,7 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
 
   void Reply(HttpReply reply) {
     state_ = State::kReplying;
+    if (!server_->acceptor_.is_open()) keep_alive_ = false;
     if (reply.status < 200 || reply.status > 999) reply.status = 500;
     if (!HasBody(reply.status)) {
       reply.body.clear();
@@ -763,12 +783,12 @@ void HttpServer::Impl::Connection::OnRequest() {
 // --- Impl
 // ----------------------------------------------------------------------------------------------
 
-absl::Status HttpServer::Impl::Listen(std::string_view address) {
+absl::Status HttpServer::Impl::Listen(std::string_view address, PortUse use) {
   ASSIGN_OR_RETURN(const HostPort where, ParseHostPort(address));
   if (where.host.empty()) {
-    const absl::Status both = Bind({Tcp::v6(), where.port}, /*both_families=*/true, address);
+    const absl::Status both = Bind({Tcp::v6(), where.port}, /*both_families=*/true, address, use);
     // A machine without IPv6.
-    return both.ok() ? both : Bind({Tcp::v4(), where.port}, false, address);
+    return both.ok() ? both : Bind({Tcp::v4(), where.port}, false, address, use);
   }
   error_code error;
   Tcp::resolver resolver(context_);
@@ -777,11 +797,11 @@ absl::Status HttpServer::Impl::Listen(std::string_view address) {
   if (error || found.empty()) {
     return absl::NotFoundError(fmt::format("cannot resolve {}: {}", address, error.message()));
   }
-  return Bind(found.begin()->endpoint(), /*both_families=*/false, address);
+  return Bind(found.begin()->endpoint(), /*both_families=*/false, address, use);
 }
 
 absl::Status HttpServer::Impl::Bind(const Tcp::endpoint& endpoint, bool both_families,
-                                    std::string_view address) {
+                                    std::string_view address, PortUse use) {
   error_code error;
   acceptor_.open(endpoint.protocol(), error);
   if (!error) SetCloseOnExec(acceptor_.native_handle());
@@ -791,6 +811,14 @@ absl::Status HttpServer::Impl::Bind(const Tcp::endpoint& endpoint, bool both_fam
   if (!error) acceptor_.set_option(asio::socket_base::receive_buffer_size(kKernelBuffer), error);
   if (!error && both_families) acceptor_.set_option(asio::ip::v6_only(false), error);
   if (!error) acceptor_.bind(endpoint, error);
+  const bool beside = error == asio::error::address_in_use && use == PortUse::kShared;
+  // Set after binding alone, it lets a successor listen beside this one.
+  if (!error || beside) AllowSharing(acceptor_.native_handle());
+  if (beside) {
+    acceptor_.bind(endpoint, error);
+  } else if (!error) {
+    SteerToTheSecond(acceptor_.native_handle());
+  }
   if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
   if (error) {
     const std::string message = fmt::format("cannot listen on {}: {}", address, error.message());
@@ -806,19 +834,14 @@ absl::Status HttpServer::Impl::Bind(const Tcp::endpoint& endpoint, bool both_fam
 void HttpServer::Impl::Accept() {
   acceptor_.async_accept([self = shared_from_this()](const error_code& error, Tcp::socket socket) {
     if (self->closed_) return;
-    if (!error) {
-      SetCloseOnExec(socket.native_handle());
-      if (self->connections_.size() >= self->options_.connections_max) self->CloseTheQuietest();
-      const auto connection = std::make_shared<Connection>(self, std::move(socket));
-      self->connections_.insert(connection);
-      connection->Start();
-    }
+    if (!error) self->Serve(std::move(socket));
+    if (!self->acceptor_.is_open()) return;
     // Out of descriptors or memory: the pending connection stays in the kernel's queue; looking again
     // at once would spin until there is some. Only a client that gave up meanwhile is no such error.
     if (error && error != asio::error::connection_aborted) {
       auto pause = std::make_shared<asio::steady_timer>(self->context_, std::chrono::seconds(1));
       pause->async_wait([self, pause](const error_code&) {
-        if (!self->closed_) self->Accept();
+        if (self->acceptor_.is_open()) self->Accept();
       });
       return;
     }
@@ -846,6 +869,27 @@ bool HttpServer::Impl::RefuseTheSlowest(const Connection* asking) {
   return true;
 }
 
+void HttpServer::Impl::Serve(Tcp::socket socket) {
+  SetCloseOnExec(socket.native_handle());
+  if (connections_.size() >= options_.connections_max) CloseTheQuietest();
+  const auto connection = std::make_shared<Connection>(shared_from_this(), std::move(socket));
+  connections_.insert(connection);
+  connection->Start();
+}
+
+void HttpServer::Impl::StopListening() {
+  if (!acceptor_.is_open()) return;
+  error_code error;
+  // Closing would reset those that wait.
+  acceptor_.non_blocking(true, error);
+  while (!error) {
+    Tcp::socket socket(context_);
+    acceptor_.accept(socket, error);
+    if (!error) Serve(std::move(socket));
+  }
+  acceptor_.close(error);
+}
+
 void HttpServer::Impl::Close() {
   closed_ = true;
   error_code ignored;
@@ -863,9 +907,12 @@ HttpServer::HttpServer(IoLoop* loop, Handler handler, Options options)
     : impl_(std::make_shared<Impl>(loop, std::move(handler), std::move(options))) {}
 HttpServer::~HttpServer() { Close(); }
 
-absl::Status HttpServer::Listen(std::string_view address) { return impl_->Listen(address); }
+absl::Status HttpServer::Listen(std::string_view address, PortUse use) {
+  return impl_->Listen(address, use);
+}
 uint16_t HttpServer::port() const { return impl_->port(); }
 bool HttpServer::is_loopback() const { return impl_->is_loopback(); }
+void HttpServer::StopListening() { impl_->StopListening(); }
 void HttpServer::Close() { impl_->Close(); }
 
 }  // namespace mobula

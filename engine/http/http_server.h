@@ -1,7 +1,7 @@
 // A small HTTP/1.1 server: a few hundred clients, small requests, answers given at once or later.
 //
 // Room:      cold.
-// Lifecycle: made, Listen, then it serves while the loop runs, Close.
+// Lifecycle: made, Listen, then it serves while the loop runs, StopListening, Close.
 // Threads:   the loop's thread; the handler is called there and must not wait.
 // Ownership: the loop outlives the server.
 // Errors:    Listen names the address. A request that is no HTTP, over a limit or too slow is answered 400, 413,
@@ -27,6 +27,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "engine/base/port_use.h"
 #include "engine/base/time.h"
 #include "engine/http/byte_budget.h"
 #include "engine/http/io_loop.h"
@@ -92,12 +93,15 @@ class HttpServer {
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
 
-  // "host:port", "[v6]:port" or ":port" (all addresses); port 0 takes a free one.
-  absl::Status Listen(std::string_view address);
+  // "host:port", "[v6]:port" or ":port" (all addresses); port 0 takes a free one. kShared: beside the process that has
+  // the port, if there is one; from then on connections come here, and to that one again if this one ends.
+  absl::Status Listen(std::string_view address, PortUse use = PortUse::kAlone);
   // The port listened on. REQUIRES: Listen returned OK.
   [[nodiscard]] uint16_t port() const;
   // Whether only this machine can reach it. REQUIRES: Listen returned OK.
   [[nodiscard]] bool is_loopback() const;
+  // What came is answered, and its connections end with that. Safe twice.
+  void StopListening();
   // Stops listening and ends every connection. Safe twice.
   void Close();
 

@@ -6,6 +6,7 @@
 #include <malloc.h>
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 #include "engine/base/log.h"
@@ -54,7 +55,7 @@ class SamplingProxy::Impl {
         default_rules_(UnixSeconds()),
         trim_timer_(loop) {}
 
-  absl::Status Listen() {
+  absl::Status Listen(PortUse use) {
     if (upstreams_.empty()) RETURN_IF_ERROR(SetUpstream(options_.upstream));
     server_ = std::make_unique<HttpServer>(
         loop_,
@@ -62,7 +63,7 @@ class SamplingProxy::Impl {
           OnRequest(request, std::move(respond));
         },
         ServerOptions(budget_));
-    return server_->Listen(options_.address);
+    return server_->Listen(options_.address, use);
   }
 
   absl::Status SetUpstream(std::optional<AwsClient::Options> options) {
@@ -82,6 +83,11 @@ class SamplingProxy::Impl {
     RemoveIdle();
     return absl::OkStatus();
   }
+
+  void StopListening() {
+    if (server_ != nullptr) server_->StopListening();
+  }
+  [[nodiscard]] bool idle() const noexcept { return calls_.load(std::memory_order_relaxed) == 0; }
 
   void Close() {
     if (server_ != nullptr) server_->Close();
@@ -230,7 +236,7 @@ class SamplingProxy::Impl {
   const std::shared_ptr<ByteBudget> budget_ = std::make_shared<ByteBudget>(kBytesMax);
   SamplingProxyStats stats_;
   DefaultRules default_rules_;
-  size_t calls_ = 0;  // under way
+  std::atomic<size_t> calls_{0};  // under way
   IoLoop::Timer trim_timer_;
   bool trims_ = false;                                // when it fires
   std::vector<std::unique_ptr<Upstream>> upstreams_;  // the last is asked, the others still answer
@@ -241,7 +247,9 @@ SamplingProxy::SamplingProxy(IoLoop* loop, Options options)
     : impl_(std::make_unique<Impl>(loop, std::move(options))) {}
 SamplingProxy::~SamplingProxy() { Close(); }
 
-absl::Status SamplingProxy::Listen() { return impl_->Listen(); }
+absl::Status SamplingProxy::Listen(PortUse use) { return impl_->Listen(use); }
+void SamplingProxy::StopListening() { impl_->StopListening(); }
+bool SamplingProxy::idle() const noexcept { return impl_->idle(); }
 uint16_t SamplingProxy::port() const { return impl_->port(); }
 void SamplingProxy::Close() { impl_->Close(); }
 absl::Status SamplingProxy::SetUpstream(std::optional<AwsClient::Options> upstream) {

@@ -3,7 +3,7 @@
 //
 // Room:      cold: on a loop of its own, away from the receivers.
 // Lifecycle: made, Listen, then it serves while the loop runs, Close.
-// Threads:   the loop's thread; the counters may be read by any.
+// Threads:   the loop's thread; the counters and idle() may be read by any.
 // Errors:    Listen names the address, or what is wrong with the upstream; it may be called again. A client is
 //            answered 403 for what it may not ask, 502 or 504 when the far side gives no answer and nothing is cached,
 //            503 over a limit, else what the far side says. Why there is no answer is told to the log only.
@@ -21,6 +21,7 @@
 
 #include "absl/status/status.h"
 #include "engine/aws/aws_client.h"
+#include "engine/base/port_use.h"
 #include "engine/base/time.h"
 #include "engine/http/io_loop.h"
 #include "engine/sampling/sampling_stats.h"
@@ -48,12 +49,15 @@ class SamplingProxy {
   SamplingProxy(const SamplingProxy&) = delete;
   SamplingProxy& operator=(const SamplingProxy&) = delete;
 
-  absl::Status Listen();
+  absl::Status Listen(PortUse use = PortUse::kAlone);
   // From now on calls go to another far side, whose rules are asked for anew; absent: the Default rule is answered here.
   // What is under way is still answered by the one it went to. On an error all stays as it was.
   absl::Status SetUpstream(std::optional<AwsClient::Options> upstream);
   // REQUIRES: Listen returned OK.
   [[nodiscard]] uint16_t port() const;
+  // Requests under way are still answered; idle() says when. Safe without Listen.
+  void StopListening();
+  [[nodiscard]] bool idle() const noexcept;
   // Stops listening; requests under way are cut. Safe twice.
   void Close();
 

@@ -760,6 +760,68 @@ TEST_F(HttpServerTest, ListenNamesTheAddressItCannotHave) {
   EXPECT_TRUE(second.Listen(":0").ok());
 }
 
+TEST_F(HttpServerTest, ASharedPortBelongsToTheOneThatCameLast) {
+  ASSERT_TRUE(server_.Listen("127.0.0.1:0").ok());
+  const std::string address = "127.0.0.1:" + std::to_string(server_.port());
+  const auto answers = [&](const std::string& who) {
+    for (int i = 0; i < 20; ++i) {
+      const UniqueFd fd = Dial(server_.port());
+      Send(fd, "GET / HTTP/1.1\r\nConnection: close\r\n\r\n");
+      EXPECT_NE(ReadAll(fd).find(who), std::string::npos) << who;
+    }
+  };
+  const auto saying = [](std::string who) {
+    return [who](const HttpServerRequest&, const HttpServer::Responder& respond) {
+      respond(Text(who));
+    };
+  };
+  answers("GET /");
+  {
+    HttpServer failed(&loop_, saying("failed"));
+    ASSERT_TRUE(failed.Listen(address, PortUse::kShared).ok());
+    answers("failed");
+  }
+  answers("GET /");
+  HttpServer second(&loop_, saying("second"));
+  ASSERT_TRUE(second.Listen(address, PortUse::kShared).ok());
+  answers("second");
+  EXPECT_EQ(HttpServer(&loop_, Answering()).Listen(address).code(), absl::StatusCode::kUnavailable);
+  const UniqueFd late = Dial(second.port());
+  server_.Close();
+  HttpServer third(&loop_, saying("third"));
+  ASSERT_TRUE(third.Listen(address, PortUse::kShared).ok());
+  second.StopListening();
+  Send(late, "GET / HTTP/1.1\r\n\r\n");
+  EXPECT_NE(ReadAll(late).find("second"), std::string::npos);
+  const UniqueFd fd = Dial(third.port());
+  Send(fd, "GET / HTTP/1.1\r\nConnection: close\r\n\r\n");
+  EXPECT_NE(ReadAll(fd).find("third"), std::string::npos);
+}
+
+TEST_F(HttpServerTest, WhatCameBeforeItStoppedListeningIsAnswered) {
+  HttpServer keeping(&loop_, Keeping());
+  ASSERT_TRUE(keeping.Listen("127.0.0.1:0").ok());
+  const uint16_t port = keeping.port();
+  const UniqueFd handled = Dial(port);
+  Send(handled, "GET /handled HTTP/1.1\r\n\r\n");
+  loop_.RunUntil(Limit());
+  // The loop has not turned since, so that it waits in the kernel.
+  const UniqueFd waiting = Dial(port);
+  Send(waiting, "GET /waiting HTTP/1.1\r\n\r\n");
+  keeping.StopListening();
+  keeping.StopListening();
+  loop_.RunUntil(Limit());
+  ASSERT_EQ(waiting_.size(), 2U);
+  for (const auto& respond : waiting_) respond(Text("answered"));
+  for (const UniqueFd* fd : {&handled, &waiting}) {
+    const std::string answer = ReadAll(*fd);
+    EXPECT_NE(answer.find("Connection: close"), std::string::npos) << answer;
+    EXPECT_NE(answer.find("answered<end>"), std::string::npos) << answer;
+  }
+  HttpServer next(&loop_, Answering());
+  EXPECT_TRUE(next.Listen("127.0.0.1:" + std::to_string(port)).ok());
+}
+
 TEST_F(HttpServerTest, CloseEndsConnectionsAndListening) {
   ASSERT_TRUE(server_.Listen("127.0.0.1:0").ok());
   Connect(server_.port());

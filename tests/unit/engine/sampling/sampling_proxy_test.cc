@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <future>
 #include <map>
 #include <thread>
 
@@ -402,6 +403,31 @@ TEST_F(SamplingProxyTest, ListensAgainWhenItsPortIsFree) {
   proxy_->Close();
   const absl::Status listening = second.Listen();
   EXPECT_TRUE(listening.ok()) << listening;
+}
+
+TEST_F(SamplingProxyTest, WhatIsUnderWayWhenItStopsListeningIsAnswered) {
+  std::atomic<bool> asked{false};
+  std::promise<void> answer;
+  AnsweringServer service([&](const PeerRequest&) {
+    asked = true;
+    answer.get_future().wait();
+    return Answer{};
+  });
+  Open(&service);
+  EXPECT_TRUE(proxy_->idle());
+  HttpRequest request;
+  request.target = "/SamplingTargets";
+  request.deadline = std::chrono::steady_clock::now() + seconds(20);
+  client_->Send(std::move(request), [this](HttpResponse response) {
+    EXPECT_TRUE(response.transport.ok()) << response.transport;
+    answers_[++begun_] = std::move(response);
+  });
+  WaitFor([&] { return asked.load(); });
+  proxy_->StopListening();
+  EXPECT_FALSE(proxy_->idle());
+  answer.set_value();
+  WaitFor([&] { return answers_.size() == 1; });
+  EXPECT_TRUE(proxy_->idle());
 }
 
 TEST_F(SamplingProxyTest, ClosesWithCallsUnderWay) {
