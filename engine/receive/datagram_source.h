@@ -47,6 +47,9 @@ class DatagramSource {
   virtual size_t Receive(std::span<Datagram> out) noexcept = 0;
   // Gives the slots of the last Receive back.
   virtual void Recycle() noexcept = 0;
+  // Takes nothing more from the kernel and lets go of the sockets: once Receive answers 0 they can be closed, or read
+  // by somebody else. What was taken before still comes from Receive.
+  virtual void Release() noexcept = 0;
   // Ends a Wait. Any thread.
   virtual void Wake() noexcept = 0;
 };

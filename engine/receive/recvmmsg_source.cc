@@ -47,6 +47,7 @@ class RecvmmsgSource final : public DatagramSource {
   }
 
   size_t Receive(std::span<Datagram> out) noexcept override {
+    if (released_) return 0;
     const unsigned room = static_cast<unsigned>(std::min(out.size(), messages_.size()));
     for (size_t tried = 0; tried < sockets_.size(); ++tried) {
       for (mmsghdr& m : messages_) m.msg_hdr.msg_namelen = sizeof names_[0];
@@ -71,6 +72,8 @@ class RecvmmsgSource final : public DatagramSource {
 
   void Recycle() noexcept override {}
 
+  void Release() noexcept override { released_ = true; }
+
   void Wake() noexcept override {
     const uint64_t one = 1;
     (void)!write(wake_.get(), &one, sizeof one);
@@ -87,6 +90,7 @@ class RecvmmsgSource final : public DatagramSource {
   std::vector<sockaddr_in6> names_;  // of a Unix sender only the family
   std::vector<pollfd> polled_;
   size_t next_ = 0;  // the socket to ask first
+  bool released_ = false;
 };
 
 }  // namespace

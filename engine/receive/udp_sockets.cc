@@ -4,16 +4,20 @@
 #include <arpa/inet.h>
 #include <fmt/format.h>
 #include <linux/filter.h>
+#include <linux/membarrier.h>
 #include <linux/sock_diag.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <span>
 #include <thread>
 
 #include "engine/base/check.h"
@@ -23,6 +27,9 @@ namespace mobula {
 namespace {
 
 constexpr Duration kPortFreedWithin = std::chrono::milliseconds(500);
+constexpr Duration kPredecessorAnswersWithin = std::chrono::seconds(3);
+// Where the kernel does not say when there is none any more: a datagram's way from its sender to the socket.
+constexpr Duration kUnderWayMax = std::chrono::milliseconds(20);
 
 struct Address {
   sockaddr_storage storage{};
@@ -98,34 +105,11 @@ absl::Status BindError(const Address& address, int error) {
     return absl::AlreadyExistsError(
         text +
         "; another program, perhaps another agent, has the port: choose another with "
-        "receivers.udp.address");
+        "receivers.udp.address, or start with --takeover to take the place of an agent of the same "
+        "user");
   }
   if (error == EACCES) return absl::PermissionDeniedError(text);
   return absl::InvalidArgumentError(text);
-}
-
-absl::StatusOr<UniqueFd> Bind(Address* address, bool share) {
-  UniqueFd fd(socket(address->family(), SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd.valid()) return BindError(*address, errno);
-  const int one = 1;
-  const int zero = 0;
-  if (share) setsockopt(fd.get(), SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
-  if (address->dual_stack()) setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero);
-  if (bind(fd.get(), address->get(), address->length) != 0) return BindError(*address, errno);
-  socklen_t length = sizeof address->storage;
-  getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address->storage), &length);
-  return fd;
-}
-
-// The socket of a process that was killed lives on for some milliseconds when an io_uring holds it: whoever
-// restarts at once must not fail for that.
-absl::StatusOr<UniqueFd> BindAlone(Address* address) {
-  const Time until = std::chrono::steady_clock::now() + kPortFreedWithin;
-  for (;;) {
-    absl::StatusOr<UniqueFd> fd = Bind(address, /*share=*/false);
-    if (!absl::IsAlreadyExists(fd.status()) || std::chrono::steady_clock::now() >= until) return fd;
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
 }
 
 // Asks for `wanted` effective bytes, with privilege or without, and answers what the kernel gave.
@@ -140,22 +124,6 @@ uint64_t SetReceiveBuffer(int fd, uint64_t wanted) {
   return static_cast<uint64_t>(effective);
 }
 
-// A random socket of the group for each datagram: the kernel's hash would send every datagram of one
-// sender, and with few senders nearly all, to one socket.
-absl::Status SpreadAtRandom(int fd, unsigned sockets) {
-  std::array<sock_filter, 3> code = {{
-      {BPF_LD | BPF_W | BPF_ABS, 0, 0, static_cast<uint32_t>(SKF_AD_OFF + SKF_AD_RANDOM)},
-      {BPF_ALU | BPF_MOD | BPF_K, 0, 0, sockets},
-      {BPF_RET | BPF_A, 0, 0, 0},
-  }};
-  const sock_fprog program{static_cast<uint16_t>(code.size()), code.data()};
-  if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof program) != 0) {
-    return absl::InternalError(
-        fmt::format("cannot spread datagrams over the sockets: {}", std::strerror(errno)));
-  }
-  return absl::OkStatus();
-}
-
 // With one privileged megabyte to hand out there is no need for a second socket; without privilege each
 // socket brings a queue of its own, which is the only way to a larger one.
 int SocketsPerWorker(const UdpConfig& config, uint64_t effective) {
@@ -165,58 +133,72 @@ int SocketsPerWorker(const UdpConfig& config, uint64_t effective) {
       std::clamp<uint64_t>((config.receive_buffer + effective - 1) / effective, 1, kMost));
 }
 
-}  // namespace
-
-absl::StatusOr<UdpSockets> OpenUdpSockets(const UdpConfig& config, int workers) {
-  CHECK(workers > 0);
-  ASSIGN_OR_RETURN(Address address, Resolve(config.address));
-  UdpSockets result;
-  // The first socket alone: proves that nobody has the port, and shows how large a queue we may have.
-  ASSIGN_OR_RETURN(UniqueFd first, BindAlone(&address));
-  result.receive_buffer = SetReceiveBuffer(first.get(), config.receive_buffer);
-  const int per_worker = SocketsPerWorker(config, result.receive_buffer);
-  const int sockets = workers * per_worker;
-  std::vector<UniqueFd> all;
-  if (sockets == 1) {
-    all.push_back(std::move(first));
-  } else {
-    first.reset();
-    for (int i = 0; i < sockets; ++i) {
-      ASSIGN_OR_RETURN(UniqueFd fd, Bind(&address, /*share=*/true));
-      SetReceiveBuffer(fd.get(), config.receive_buffer);
-      all.push_back(std::move(fd));
-    }
-    RETURN_IF_ERROR(SpreadAtRandom(all.front().get(), static_cast<unsigned>(sockets)));
+// Has each datagram go to a random one of the group's first `sockets`: the kernel's hash would send every datagram of
+// one sender, and with few senders nearly all, to one socket. Never a second time for one group: kernels before May 2026
+// free the program that is replaced while it may still be running.
+absl::Status SteerAtRandom(int fd, size_t sockets) {
+  std::array<sock_filter, 3> code = {{
+      {BPF_LD | BPF_W | BPF_ABS, 0, 0, static_cast<uint32_t>(SKF_AD_OFF + SKF_AD_RANDOM)},
+      {BPF_ALU | BPF_MOD | BPF_K, 0, 0, static_cast<uint32_t>(sockets)},
+      {BPF_RET | BPF_A, 0, 0, 0},
+  }};
+  const sock_fprog program{static_cast<uint16_t>(code.size()), code.data()};
+  if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof program) == 0) {
+    return absl::OkStatus();
   }
-  for (int w = 0; w < workers; ++w) {
-    result.by_worker.emplace_back();
-    for (int s = 0; s < per_worker; ++s) {
-      result.by_worker.back().push_back(std::move(all[static_cast<size_t>(w * per_worker + s)]));
-    }
-  }
-  result.address = address.text();
-  result.port = address.port();
-  if (const uint64_t total = result.receive_buffer * static_cast<uint64_t>(per_worker);
-      total < config.receive_buffer) {
-    result.warnings.push_back(
-        fmt::format("the kernel gives each UDP worker a queue of {} KiB where {} KiB were asked "
-                    "for: a burst of "
-                    "more than {} segments of 700 bytes may lose some. Allow more with: "
-                    "sysctl -w net.core.rmem_max={}",
-                    total / 1024, config.receive_buffer / 1024, total / TrueSize(700),
-                    config.receive_buffer / 2));
-  }
-  return result;
+  return absl::InternalError(
+      fmt::format("cannot spread datagrams over the sockets: {}", std::strerror(errno)));
 }
 
-uint64_t KernelDrops(int socket) noexcept {
-  std::array<uint32_t, SK_MEMINFO_VARS> info{};
-  socklen_t length = sizeof info;
-  if (getsockopt(socket, SOL_SOCKET, SO_MEMINFO, info.data(), &length) != 0) return 0;
-  return info[SK_MEMINFO_DROPS];
+void SetReusePort(int fd, int on) { setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on); }
+
+// `group`: of how many sockets it is the first; 0: it joins that of whoever has the port.
+absl::StatusOr<UniqueFd> Bind(const UdpConfig& config, Address* address, size_t group) {
+  UniqueFd fd(socket(address->family(), SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd.valid()) return BindError(*address, errno);
+  const int zero = 0;
+  if (address->dual_stack()) setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero);
+  SetReceiveBuffer(fd.get(), config.receive_buffer);
+  SetReusePort(fd.get(), 1);
+  if (group > 0) {
+    // Makes the group while nobody else can be in it. One socket does without where programs are refused.
+    const absl::Status steered = SteerAtRandom(fd.get(), group);
+    if (group > 1) RETURN_IF_ERROR(steered);
+    // Bound without the option, it proves that nobody has the port; with it again, others may join.
+    SetReusePort(fd.get(), 0);
+  }
+  if (bind(fd.get(), address->get(), address->length) != 0) return BindError(*address, errno);
+  SetReusePort(fd.get(), 1);
+  socklen_t length = sizeof address->storage;
+  getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address->storage), &length);
+  return fd;
 }
 
-void StopArrivals(int socket) noexcept {
+// What one socket may have.
+uint64_t FindReceiveBuffer(const Address& address, uint64_t wanted) {
+  const UniqueFd fd(socket(address.family(), SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  return SetReceiveBuffer(fd.get(), wanted);
+}
+
+// The first of `wanted` sockets. That of a process that was killed lives on for some milliseconds when an io_uring holds
+// it: whoever restarts at once must not fail for that.
+absl::StatusOr<UniqueFd> BindFirst(const UdpConfig& config, Address* address, size_t wanted,
+                                   PortUse use, std::optional<Predecessor>* predecessor) {
+  const Time until = std::chrono::steady_clock::now() + kPortFreedWithin;
+  for (;;) {
+    if (use == PortUse::kShared) *predecessor = Predecessor::Find(address->text());
+    absl::StatusOr<UniqueFd> fd = Bind(config, address, predecessor->has_value() ? 0 : wanted);
+    if (!absl::IsAlreadyExists(fd.status()) || std::chrono::steady_clock::now() >= until) return fd;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+}
+
+// Whether the kernel has waited until every datagram that was on its way has been put into its socket or dropped.
+bool WaitForDatagramsUnderWay() {
+  return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0;
+}
+
+void StopArrivals(int socket) {
   sockaddr_storage own{};
   socklen_t length = sizeof own;
   if (getsockname(socket, reinterpret_cast<sockaddr*>(&own), &length) != 0) return;
@@ -238,6 +220,64 @@ void StopArrivals(int socket) noexcept {
     nobody.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     (void)connect(socket, reinterpret_cast<const sockaddr*>(&nobody), sizeof nobody);
   }
+  // A connected socket may stay in its group, where the steering program still picks it. Bound to a device, it leaves.
+  (void)setsockopt(socket, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3);
+}
+
+}  // namespace
+
+absl::StatusOr<UdpSockets> OpenUdpSockets(const UdpConfig& config, int workers, PortUse use) {
+  CHECK(workers > 0);
+  ASSIGN_OR_RETURN(Address address, Resolve(config.address));
+  UdpSockets result;
+  result.receive_buffer = FindReceiveBuffer(address, config.receive_buffer);
+  auto sockets = static_cast<size_t>(workers * SocketsPerWorker(config, result.receive_buffer));
+  std::vector<UniqueFd> all(1);
+  ASSIGN_OR_RETURN(all.front(), BindFirst(config, &address, sockets, use, &result.predecessor));
+  if (result.predecessor) {
+    // The group's program goes on picking among as many as the first agent had.
+    const size_t theirs = result.predecessor->WaitForSockets(kPredecessorAnswersWithin);
+    if (theirs > 0 && theirs != sockets) {
+      result.warnings.push_back(fmt::format(
+          "the agent whose port is taken over has {} UDP sockets, and so has this one in place of "
+          "{}: receivers.udp.workers, sockets and receive_buffer as configured take effect at a "
+          "start without a takeover",
+          theirs, sockets));
+      sockets = theirs;
+    }
+  }
+  while (all.size() < sockets) {
+    ASSIGN_OR_RETURN(all.emplace_back(), Bind(config, &address, 0));
+  }
+  result.by_worker.resize(std::min(static_cast<size_t>(workers), sockets));
+  for (size_t i = 0; i < sockets; ++i) {
+    result.by_worker[i % result.by_worker.size()].push_back(std::move(all[i]));
+  }
+  result.address = address.text();
+  result.port = address.port();
+  const size_t per_worker = result.by_worker.back().size();
+  if (const uint64_t total = result.receive_buffer * per_worker; total < config.receive_buffer) {
+    result.warnings.push_back(
+        fmt::format("the kernel gives each UDP worker a queue of {} KiB where {} KiB were asked "
+                    "for: a burst of "
+                    "more than {} segments of 700 bytes may lose some. Allow more with: "
+                    "sysctl -w net.core.rmem_max={}",
+                    total / 1024, config.receive_buffer / 1024, total / TrueSize(700),
+                    config.receive_buffer / 2));
+  }
+  return result;
+}
+
+uint64_t KernelDrops(int socket) noexcept {
+  std::array<uint32_t, SK_MEMINFO_VARS> info{};
+  socklen_t length = sizeof info;
+  if (getsockopt(socket, SOL_SOCKET, SO_MEMINFO, info.data(), &length) != 0) return 0;
+  return info[SK_MEMINFO_DROPS];
+}
+
+void StopArrivals(std::span<const int> sockets) noexcept {
+  for (const int socket : sockets) StopArrivals(socket);
+  if (!WaitForDatagramsUnderWay()) std::this_thread::sleep_for(kUnderWayMax);
 }
 
 int WorkerCount(int configured, int cores) noexcept {

@@ -24,6 +24,8 @@ namespace {
 
 // Below this a burst of a busy service already makes its senders wait.
 constexpr uint64_t kQueueWanted = 128;
+// Behind the path, of a socket that is to take another's place.
+constexpr std::string_view kBeside = "~";
 
 absl::Status Error(const std::string& path, std::string_view what, int error) {
   const std::string text =
@@ -83,6 +85,41 @@ absl::Status RemoveStale(const std::string& path, const sockaddr_un& address) {
   return absl::OkStatus();
 }
 
+// REQUIRES: it fits.
+sockaddr_un AddressOf(const std::string& path) {
+  sockaddr_un address{};
+  CHECK(path.size() < sizeof address.sun_path);
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.data(), path.size());
+  return address;
+}
+
+// Whether datagrams can be sent there now.
+bool IsTaken(const std::string& path) {
+  const sockaddr_un address = AddressOf(path);
+  const auto probe = NewSocket(path);
+  return probe.ok() &&
+         connect(probe->get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+}
+
+// Binds to a path that nobody has, or only a stale socket.
+absl::Status Bind(int fd, const std::string& path) {
+  if (path.size() >= sizeof(sockaddr_un::sun_path)) {
+    return absl::InvalidArgumentError(fmt::format(
+        "receivers.unix.path: {} has {} bytes; the path of a Unix socket has at most {}", path,
+        path.size(), sizeof(sockaddr_un::sun_path) - 1));
+  }
+  const sockaddr_un address = AddressOf(path);
+  const auto* const to = reinterpret_cast<const sockaddr*>(&address);
+  int bound = bind(fd, to, sizeof address);
+  if (bound != 0 && errno == EADDRINUSE) {
+    ASSIGN_OR_RETURN(const UniqueFd lock, LockFolder(path));
+    RETURN_IF_ERROR(RemoveStale(path, address));
+    bound = bind(fd, to, sizeof address);
+  }
+  return bound == 0 ? absl::OkStatus() : Error(path, "bind", errno);
+}
+
 // How many datagrams the kernel keeps for a socket of this network namespace.
 uint64_t QueueLength() {
   std::ifstream in("/proc/sys/net/unix/max_dgram_qlen");
@@ -96,6 +133,7 @@ uint64_t QueueLength() {
 UnixSocket::UnixSocket(UnixSocket&& other) noexcept
     : fd_(std::move(other.fd_)),
       path_(std::exchange(other.path_, {})),
+      wanted_(std::move(other.wanted_)),
       queue_bytes_(other.queue_bytes_),
       warnings_(std::move(other.warnings_)),
       device_(other.device_),
@@ -110,36 +148,38 @@ UnixSocket::~UnixSocket() {
   }
 }
 
-absl::StatusOr<UnixSocket> OpenUnixSocket(const UnixConfig& config) {
-  CHECK(!config.path.empty());
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (config.path.size() >= sizeof address.sun_path) {
-    return absl::InvalidArgumentError(fmt::format(
-        "receivers.unix.path: {} has {} bytes; the path of a Unix socket has at most {}",
-        config.path, config.path.size(), sizeof address.sun_path - 1));
+absl::Status UnixSocket::TakePath() {
+  if (wanted_.empty()) return absl::OkStatus();
+  struct stat there {};
+  if (lstat(wanted_.c_str(), &there) == 0 && !S_ISSOCK(there.st_mode)) {
+    return Error(wanted_, "it is no socket any more", EEXIST);
   }
-  std::memcpy(address.sun_path, config.path.data(), config.path.size());
+  if (rename(path_.c_str(), wanted_.c_str()) != 0) return Error(wanted_, "rename", errno);
+  path_ = std::exchange(wanted_, {});
+  return absl::OkStatus();
+}
 
+absl::StatusOr<UnixSocket> OpenUnixSocket(const UnixConfig& config, PortUse use) {
+  CHECK(!config.path.empty());
   ASSIGN_OR_RETURN(UniqueFd fd, NewSocket(config.path));
   // The file is made with the mode of the open socket less the umask: never with more than is asked for.
   const auto mode = static_cast<mode_t>(config.mode);
   if (fchmod(fd.get(), mode) != 0) return Error(config.path, "fchmod", errno);
-  const auto* const to = reinterpret_cast<const sockaddr*>(&address);
-  int bound = bind(fd.get(), to, sizeof address);
-  if (bound != 0 && errno == EADDRINUSE) {
-    ASSIGN_OR_RETURN(const UniqueFd lock, LockFolder(config.path));
-    RETURN_IF_ERROR(RemoveStale(config.path, address));
-    bound = bind(fd.get(), to, sizeof address);
+  std::string path = config.path;
+  absl::Status bound = Bind(fd.get(), path);
+  if (absl::IsAlreadyExists(bound) && use == PortUse::kShared && IsTaken(path)) {
+    path += kBeside;
+    bound = Bind(fd.get(), path);
   }
-  if (bound != 0) return Error(config.path, "bind", errno);
+  RETURN_IF_ERROR(bound);
 
-  UnixSocket result(std::move(fd), config.path);
+  UnixSocket result(std::move(fd), path);
+  if (path != config.path) result.wanted_ = config.path;
   struct stat made {};
-  if (lstat(config.path.c_str(), &made) != 0) return Error(config.path, "lstat", errno);
+  if (lstat(path.c_str(), &made) != 0) return Error(path, "lstat", errno);
   result.device_ = made.st_dev;
   result.inode_ = made.st_ino;
-  if (chmod(config.path.c_str(), mode) != 0) return Error(config.path, "chmod", errno);
+  if (chmod(path.c_str(), mode) != 0) return Error(path, "chmod", errno);
 
   const uint64_t queue = QueueLength();
   result.queue_bytes_ = queue * TrueSize(0);

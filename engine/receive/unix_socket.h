@@ -2,7 +2,8 @@
 // 65,507 bytes.
 //
 // Room:      cold.
-// Lifecycle: open while the object lives; its end removes the file, if it is still the one made here.
+// Lifecycle: open while the object lives; its end removes the file, if it is still the one made here. Beside an agent
+//            that listens there it waits under the path and "~" until TakePath.
 // Errors:    InvalidArgument for a path that is too long or cannot be bound; AlreadyExists when something else
 //            than a socket lies there, or a program listens there; PermissionDenied; Unavailable when the folder of
 //            a stale socket stays locked for two seconds (of several agents that start at once, one gets the path).
@@ -19,6 +20,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/base/port_use.h"
 #include "engine/base/unique_fd.h"
 #include "engine/batch/batch_builder.h"
 #include "engine/config/config.h"
@@ -38,6 +40,10 @@ class UnixSocket {
 
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
+  // Puts the file in the place of that of the agent which has the path: who sends to the path sends here from now on.
+  // Does nothing when it is there already.
+  absl::Status TakePath();
+
   // What a worker may take for the size of the queue, so that it wakes up before the kernel's limit, which
   // counts datagrams, is reached.
   [[nodiscard]] uint64_t queue_bytes() const noexcept { return queue_bytes_; }
@@ -45,18 +51,20 @@ class UnixSocket {
   [[nodiscard]] const std::vector<std::string>& warnings() const noexcept { return warnings_; }
 
  private:
-  friend absl::StatusOr<UnixSocket> OpenUnixSocket(const UnixConfig& config);
+  friend absl::StatusOr<UnixSocket> OpenUnixSocket(const UnixConfig& config, PortUse use);
   UnixSocket(UniqueFd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
 
   UniqueFd fd_;
-  std::string path_;
+  std::string path_;    // of the file
+  std::string wanted_;  // where it is to be; empty: where it is
   uint64_t queue_bytes_ = 0;
   std::vector<std::string> warnings_;
   dev_t device_ = 0;
   ino_t inode_ = 0;
 };
 
+// kShared: also while another agent listens there.
 // REQUIRES: config.path is not empty.
-absl::StatusOr<UnixSocket> OpenUnixSocket(const UnixConfig& config);
+absl::StatusOr<UnixSocket> OpenUnixSocket(const UnixConfig& config, PortUse use = PortUse::kAlone);
 
 }  // namespace mobula

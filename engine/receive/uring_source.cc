@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <cstring>
@@ -21,8 +22,11 @@ namespace {
 constexpr unsigned kSubmissions = 64;
 constexpr unsigned kCompletions = 4 * DatagramSource::kSlots;
 constexpr uint16_t kBufferGroup = 0;
-// What a completion belongs to: a socket's index, or the wake-up eventfd.
+// What a completion belongs to: a socket's index, the wake-up eventfd, or the request that ends another.
 constexpr uint64_t kWakeTag = ~0ULL;
+constexpr uint64_t kCancelTag = kWakeTag - 1;
+// The kernel ends a request at once, or when its present turn is over.
+constexpr Duration kCancelMax = std::chrono::milliseconds(500);
 
 // The kernel writes this header and the address in front of each payload.
 constexpr size_t kNameBytes = sizeof(sockaddr_in6);
@@ -101,10 +105,10 @@ class UringSource final : public DatagramSource {
       if (ready == 0) {
         // Runs the deferred work: this is where datagrams are copied into the slots. One run yields
         // after about 33 datagrams, so the caller asks until nothing comes.
-        ArmSockets();
+        if (!released_) ArmSockets();
         (void)io_uring_submit_and_get_events(&ring_);
         ready = io_uring_peek_batch_cqe(&ring_, cqes.data(), room);
-        if (ready == 0) return 0;
+        if (ready == 0 && !AwaitRelease()) return 0;
       }
       size_t got = 0;
       for (unsigned i = 0; i < ready; ++i) got += Take(*cqes[i], &out[got]) ? 1 : 0;
@@ -122,6 +126,22 @@ class UringSource final : public DatagramSource {
     Publish();
   }
 
+  void Release() noexcept override {
+    released_ = true;
+    release_until_ = std::chrono::steady_clock::now() + kCancelMax;
+    for (size_t i = 0; i < sockets_.size(); ++i) {
+      if (!armed_[i]) continue;
+      io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+      if (sqe == nullptr) {
+        (void)io_uring_submit(&ring_);
+        sqe = io_uring_get_sqe(&ring_);
+      }
+      if (sqe == nullptr) return;
+      io_uring_prep_cancel64(sqe, i, 0);
+      sqe->user_data = kCancelTag;
+    }
+  }
+
   void Wake() noexcept override {
     const uint64_t one = 1;
     (void)!write(wake_.get(), &one, sizeof one);
@@ -129,6 +149,14 @@ class UringSource final : public DatagramSource {
 
  private:
   static size_t BlockBytes() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
+
+  // While a request still holds a socket: waits a moment for its end, and answers whether to look again.
+  bool AwaitRelease() noexcept {
+    if (!released_ || std::find(armed_.begin(), armed_.end(), true) == armed_.end()) return false;
+    if (std::chrono::steady_clock::now() >= release_until_) return false;
+    Wait(std::chrono::milliseconds(1));
+    return true;
+  }
 
   // Turns one completion into a datagram; false for anything else.
   bool Take(const io_uring_cqe& cqe, Datagram* out) noexcept {
@@ -139,6 +167,7 @@ class UringSource final : public DatagramSource {
       if (!more) ArmWake();
       return false;
     }
+    if (cqe.user_data == kCancelTag) return false;
     if (!more) armed_[cqe.user_data] = false;  // ENOBUFS under load, or an ICMP error: armed again
     if ((cqe.flags & IORING_CQE_F_BUFFER) == 0) return false;
     const uint16_t slot = static_cast<uint16_t>(cqe.flags >> IORING_CQE_BUFFER_SHIFT);
@@ -191,6 +220,8 @@ class UringSource final : public DatagramSource {
   io_uring_buf_ring* buffers_ = nullptr;
   msghdr message_;
   std::vector<bool> armed_;
+  bool released_ = false;
+  Time release_until_{};
   std::array<uint16_t, kSlots> taken_slots_{};
   size_t taken_ = 0;
   int given_ = 0;

@@ -20,6 +20,7 @@ constexpr uint64_t kDrainMax = 64 * DatagramSource::kSlots;
 constexpr int kNotifyEvery = 16;
 // A flood of refused senders must leave room for samples of what the others send.
 constexpr uint32_t kSenderSamples = 4;
+constexpr Duration kEmptyMax = std::chrono::seconds(2);
 
 Time Now() noexcept { return std::chrono::steady_clock::now(); }
 
@@ -200,18 +201,22 @@ void Worker::Serve(DatagramSource* source) {
     stats_.wakeups.Add();
   }
   // What the kernel has already taken is ours to deliver; what comes later is not.
-  for (const int fd : options_.sockets) StopArrivals(fd);
-  const Time give_up = Now() + std::chrono::seconds(2);
-  for (int dry = 0; dry < 3 && Now() < give_up;) {
-    uint64_t bytes = 0;
-    dry = Drain(source, Now(), &bytes) == 0 ? dry + 1 : 0;
-  }
+  StopArrivals(options_.sockets);
+  Empty(source);
+  source->Release();
+  Empty(source);
   CountKernelDrops();
   for (const auto& route : table_->open) Close(route.get());
   Notify();
 }
 
-// Empties the sockets; answers how many datagrams there were.
+void Worker::Empty(DatagramSource* source) {
+  const Time give_up = Now() + kEmptyMax;
+  uint64_t bytes = 0;
+  while (Drain(source, Now(), &bytes) > 0 && Now() < give_up) continue;
+}
+
+// Takes what there is; answers how many datagrams.
 uint64_t Worker::Drain(DatagramSource* source, Time now, uint64_t* bytes) {
   std::array<Datagram, DatagramSource::kSlots> datagrams;
   uint64_t sum = 0;

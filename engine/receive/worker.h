@@ -95,7 +95,7 @@ class Worker {
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
-  // Serves until Stop, then empties the sockets, closes its batches and returns. Falls back to recvmmsg when
+  // Serves until Stop, then empties the sockets, lets go of them, closes its batches and returns. Falls back to recvmmsg when
   // a ring cannot be had on this thread; the status says why none of both worked.
   absl::Status Run();
   void Stop() noexcept;
@@ -125,6 +125,7 @@ class Worker {
   absl::Status Open();
   void Serve(DatagramSource* source);
   void Adopt(Table* next) noexcept;
+  void Empty(DatagramSource* source);
   uint64_t Drain(DatagramSource* source, Time now, uint64_t* bytes);
   void Take(const Datagram& datagram, Time now) noexcept;
   void Reject(RejectReason reason, const Datagram& datagram, std::string_view document,

@@ -170,12 +170,50 @@ TEST_P(DatagramSourceTest, OneDrainEmptiesManyFullSockets) {
 
 TEST_P(DatagramSourceTest, StopArrivalsKeepsWhatTheKernelHolds) {
   for (int i = 0; i < 100; ++i) Send("held");
-  StopArrivals(fds_[0]);
+  StopArrivals(fds_);
   (void)send(sender_.get(), "late", 4, 0);
   EXPECT_EQ(Take(100), std::vector<std::string>(100, "held"));
   source_->Wait(milliseconds(20));
   std::array<Datagram, DatagramSource::kSlots> datagrams;
   EXPECT_EQ(source_->Receive(datagrams), 0U);
+}
+
+// What comes after is for whoever reads the socket next; what was taken before is not lost.
+TEST_P(DatagramSourceTest, ReleaseLeavesTheSocketToOthers) {
+  constexpr int kEach = 100;
+  for (int i = 0; i < kEach; ++i) Send(std::to_string(i));
+  std::set<std::string> got;
+  for (const std::string& text : Take(kEach / 2)) got.insert(text);
+  source_->Release();
+  for (int i = kEach; i < 2 * kEach; ++i) Send(std::to_string(i));
+  std::array<Datagram, DatagramSource::kSlots> datagrams;
+  while (const size_t count = source_->Receive(datagrams)) {
+    for (size_t i = 0; i < count; ++i) got.emplace(datagrams[i].data, datagrams[i].size);
+    source_->Recycle();
+  }
+  for (int i = 2 * kEach; i < 3 * kEach; ++i) Send(std::to_string(i));
+  EXPECT_EQ(source_->Receive(datagrams), 0U);
+  char text[16];
+  for (ssize_t size = 0; (size = recv(fds_[0], text, sizeof text, MSG_DONTWAIT)) > 0;) {
+    EXPECT_TRUE(got.emplace(text, static_cast<size_t>(size)).second) << "twice";
+  }
+  EXPECT_EQ(got.size(), size_t{3} * kEach);
+}
+
+// Its port is free at once, which it is not while a request of a ring holds the socket.
+TEST_P(DatagramSourceTest, AReleasedSocketIsGoneWhenItIsClosed) {
+  Send("x");
+  ASSERT_EQ(Take(1).size(), 1U);
+  source_->Release();
+  std::array<Datagram, DatagramSource::kSlots> datagrams;
+  EXPECT_EQ(source_->Receive(datagrams), 0U);
+  sockets_.by_worker.clear();
+  sockaddr_in own{};
+  own.sin_family = AF_INET;
+  own.sin_port = htons(sockets_.port);
+  own.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const UniqueFd next(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  EXPECT_EQ(bind(next.get(), reinterpret_cast<const sockaddr*>(&own), sizeof own), 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Engines, DatagramSourceTest,

@@ -5,9 +5,13 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
+#include <numeric>
+#include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 namespace mobula {
 namespace {
@@ -92,6 +96,190 @@ TEST(UdpSocketsTest, WaitsForAPortThatIsBeingFreed) {
   });
   EXPECT_TRUE(OpenUdpSockets(At(first->address), 1).ok());
   killed.join();
+}
+
+// How many datagrams wait in each of its sockets; they are taken.
+std::vector<int> Waiting(const UdpSockets& sockets) {
+  std::vector<int> counts;
+  for (const auto& worker : sockets.by_worker) {
+    for (const UniqueFd& fd : worker) {
+      char buffer[16];
+      int got = 0;
+      while (recv(fd.get(), buffer, sizeof buffer, MSG_DONTWAIT) == 1) ++got;
+      counts.push_back(got);
+    }
+  }
+  return counts;
+}
+
+int Sum(const std::vector<int>& counts) { return std::accumulate(counts.begin(), counts.end(), 0); }
+
+// `n` datagrams of several senders: the kernel's hash sends all of one to the same socket.
+void Blast(const UdpSockets& to, int n) {
+  const int family = to.address.front() == '[' ? AF_INET6 : AF_INET;
+  std::vector<UniqueFd> senders;
+  for (int i = 0; i < 16; ++i) senders.push_back(Sender(family, to.port));
+  for (int i = 0; i < n; ++i) {
+    const size_t by = static_cast<size_t>(i) % senders.size();
+    ASSERT_EQ(send(senders[by].get(), "x", 1, 0), 1);
+  }
+}
+
+struct Change {
+  std::string address;
+  int before;  // workers
+  int after;
+};
+
+// The sign of the agent that has the sockets, looked after.
+class Sign {
+ public:
+  explicit Sign(const UdpSockets& of) {
+    size_t sockets = 0;
+    for (const auto& worker : of.by_worker) sockets += worker.size();
+    absl::StatusOr<PortHolder> shown = PortHolder::Show(of.address, sockets);
+    EXPECT_TRUE(shown.ok()) << shown.status();
+    thread_ = std::jthread([holder = *std::move(shown)](const std::stop_token& stop) mutable {
+      while (!stop.stop_requested()) {
+        holder.Tend();
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+    });
+  }
+
+ private:
+  std::jthread thread_;
+};
+
+class TakeoverTest : public ::testing::TestWithParam<Change> {
+ protected:
+  void SetUp() override {
+    absl::StatusOr<UdpSockets> opened = OpenUdpSockets(At(GetParam().address), GetParam().before);
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    old_ = *std::move(opened);
+    sign_.emplace(old_);
+  }
+  void OpenNext() {
+    absl::StatusOr<UdpSockets> opened =
+        OpenUdpSockets(At(old_.address), GetParam().after, PortUse::kShared);
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    next_ = *std::move(opened);
+    ASSERT_TRUE(next_.predecessor.has_value());
+    EXPECT_EQ(next_.address, old_.address);
+    EXPECT_EQ(next_.by_worker.size(),
+              static_cast<size_t>(std::min(GetParam().before, GetParam().after)));
+    EXPECT_EQ(next_.warnings.size(), GetParam().before == GetParam().after ? 0U : 1U);
+  }
+  void StopOld() {
+    for (const auto& worker : old_.by_worker) {
+      for (const UniqueFd& fd : worker) StopArrivals(std::array{fd.get()});
+    }
+  }
+  [[nodiscard]] UniqueFd OneSender() const {
+    return Sender(old_.address.front() == '[' ? AF_INET6 : AF_INET, old_.port);
+  }
+  static void ExpectSpread(const UniqueFd& sender, const UdpSockets& over) {
+    for (int i = 0; i < 400; ++i) ASSERT_EQ(send(sender.get(), "x", 1, 0), 1);
+    const std::vector<int> counts = Waiting(over);
+    EXPECT_EQ(Sum(counts), 400);
+    for (const int count : counts) EXPECT_GT(count, 40) << "one sender, over all sockets";
+  }
+
+  UdpSockets old_;
+  UdpSockets next_;
+  std::optional<Sign> sign_;
+};
+
+TEST_P(TakeoverTest, ArrivalsChangeSidesWhenTheOldOneStops) {
+  OpenNext();
+  Blast(old_, 400);
+  EXPECT_EQ(Sum(Waiting(next_)), 0) << "it is not ready";
+  EXPECT_EQ(Sum(Waiting(old_)), 400);
+
+  Blast(old_, 400);
+  StopOld();
+  Blast(next_, 400);
+  EXPECT_EQ(Sum(Waiting(old_)), 400) << "what it held when it stopped";
+  EXPECT_EQ(Sum(Waiting(next_)), 400);
+
+  const UniqueFd sender = OneSender();
+  ExpectSpread(sender, next_);
+  old_.by_worker.clear();
+  sign_.reset();
+  EXPECT_TRUE(next_.predecessor->Gone());
+  ExpectSpread(sender, next_);
+}
+
+TEST_P(TakeoverTest, ASuccessorThatFailsLeavesTheOldOneAsItWas) {
+  OpenNext();
+  next_ = {};
+  ExpectSpread(OneSender(), old_);
+}
+
+TEST_P(TakeoverTest, ASuccessorThatGivesUpLeavesTheOldOneAsItWas) {
+  OpenNext();
+  for (const auto& worker : next_.by_worker) {
+    for (const UniqueFd& fd : worker) StopArrivals(std::array{fd.get()});
+  }
+  ExpectSpread(OneSender(), old_);
+  next_ = {};
+  ExpectSpread(OneSender(), old_);
+}
+
+TEST_P(TakeoverTest, TheSuccessorOfOneThatWasKilledReceives) {
+  OpenNext();
+  old_.by_worker.clear();
+  ExpectSpread(OneSender(), next_);
+}
+
+TEST_P(TakeoverTest, OneAfterTheOther) {
+  for (int round = 0; round < 5; ++round) {
+    OpenNext();
+    Blast(old_, 100);
+    StopOld();
+    Blast(next_, 100);
+    EXPECT_EQ(Sum(Waiting(old_)), 100);
+    old_ = std::move(next_);
+    old_.predecessor.reset();
+    EXPECT_EQ(Sum(Waiting(old_)), 100);
+    sign_.reset();
+    sign_.emplace(old_);
+    if (GetParam().before != GetParam().after) break;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Changes, TakeoverTest,
+                         ::testing::Values(Change{"127.0.0.1:0", 1, 1}, Change{"127.0.0.1:0", 2, 2},
+                                           Change{"0.0.0.0:0", 1, 1}, Change{"0.0.0.0:0", 2, 3},
+                                           Change{"0.0.0.0:0", 3, 1}, Change{"[::1]:0", 1, 2},
+                                           Change{":0", 2, 2}));
+
+// It hangs: its successor has as many sockets as it would have had alone.
+TEST(UdpSocketsTest, AnAgentThatDoesNotAnswerIsTakenOverTheSame) {
+  const auto first = OpenUdpSockets(At("127.0.0.1:0"), 1);
+  ASSERT_TRUE(first.ok());
+  const auto silent = PortHolder::Show(first->address, 1);
+  ASSERT_TRUE(silent.ok());
+  const auto second = OpenUdpSockets(At(first->address), 2, PortUse::kShared);
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_TRUE(second->predecessor.has_value());
+  EXPECT_EQ(second->by_worker.size(), 2U);
+}
+
+TEST(UdpSocketsTest, SharesWithAnAgentOnly) {
+  const auto first = OpenUdpSockets(At("127.0.0.1:0"), 1);
+  ASSERT_TRUE(first.ok());
+  // It does not show that it is one.
+  const auto second = OpenUdpSockets(At(first->address), 1, PortUse::kShared);
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kAlreadyExists) << second.status();
+}
+
+TEST(UdpSocketsTest, WithoutAPredecessorASharedPortIsOnesOwn) {
+  const auto first = OpenUdpSockets(At("127.0.0.1:0"), 1, PortUse::kShared);
+  ASSERT_TRUE(first.ok());
+  EXPECT_FALSE(first->predecessor.has_value());
+  EXPECT_EQ(OpenUdpSockets(At(first->address), 1).status().code(),
+            absl::StatusCode::kAlreadyExists);
 }
 
 TEST(UdpSocketsTest, SpreadsOneSenderOverAllSockets) {

@@ -165,6 +165,58 @@ TEST_F(UnixSocketTest, LeavesWhatIsNoSocketAlone) {
   EXPECT_TRUE(absl::IsAlreadyExists(Open().status()));
 }
 
+TEST_F(UnixSocketTest, TakesThePathOfTheOneThatHasIt) {
+  std::optional<absl::StatusOr<UnixSocket>> first = Open();
+  ASSERT_TRUE(first->ok());
+  const UniqueFd connected = NewSocket();
+  ASSERT_EQ(Connect(connected.get(), path_), 0);
+  std::optional<absl::StatusOr<UnixSocket>> second =
+      OpenUnixSocket({path_, 0620}, PortUse::kShared);
+  ASSERT_TRUE((*second).ok()) << (*second).status();
+  const auto send_to_path = [&] {
+    const UniqueFd sender = NewSocket();
+    ASSERT_EQ(Connect(sender.get(), path_), 0);
+    ASSERT_EQ(send(sender.get(), "x", 1, 0), 1);
+  };
+  char text[8];
+  send_to_path();
+  EXPECT_EQ(recv((*first)->fd(), text, sizeof text, MSG_DONTWAIT), 1) << "the other is not ready";
+
+  ASSERT_TRUE((*second)->TakePath().ok());
+  ASSERT_TRUE((*second)->TakePath().ok());
+  send_to_path();
+  EXPECT_EQ(recv((*second)->fd(), text, sizeof text, MSG_DONTWAIT), 1);
+  EXPECT_EQ(ModeOf(path_), 0620U);
+  ASSERT_EQ(send(connected.get(), "old", 3, 0), 3);
+  EXPECT_EQ(recv((*first)->fd(), text, sizeof text, MSG_DONTWAIT), 3);
+  first.reset();
+  send_to_path();
+  EXPECT_EQ(recv((*second)->fd(), text, sizeof text, MSG_DONTWAIT), 1);
+  second.reset();
+  EXPECT_TRUE(std::filesystem::is_empty(folder_ / ""));
+}
+
+TEST_F(UnixSocketTest, ASuccessorThatFailsLeavesThePathAsItWas) {
+  const auto first = Open();
+  ASSERT_TRUE(first.ok());
+  // The second finds what is left of the first, which was killed.
+  ASSERT_EQ(Bind(NewSocket().get(), path_ + "~"), 0);
+  { ASSERT_TRUE(OpenUnixSocket({path_, 0666}, PortUse::kShared).ok()); }
+  EXPECT_EQ(Connect(NewSocket().get(), path_), 0);
+  EXPECT_FALSE(std::filesystem::exists(path_ + "~"));
+}
+
+TEST_F(UnixSocketTest, TakesNoPathFromWhatIsNoAgent) {
+  std::ofstream(path_) << "precious";
+  EXPECT_TRUE(absl::IsAlreadyExists(OpenUnixSocket({path_, 0666}, PortUse::kShared).status()));
+  EXPECT_EQ(std::filesystem::file_size(path_), 8U);
+  std::filesystem::remove(path_);
+  const UniqueFd stream = NewSocket(SOCK_STREAM);
+  ASSERT_EQ(Bind(stream.get(), path_), 0);
+  ASSERT_EQ(listen(stream.get(), 1), 0);
+  EXPECT_TRUE(absl::IsAlreadyExists(OpenUnixSocket({path_, 0666}, PortUse::kShared).status()));
+}
+
 TEST_F(UnixSocketTest, LeavesASuccessorsFileAtTheEnd) {
   std::optional<absl::StatusOr<UnixSocket>> first = Open();
   ASSERT_TRUE(first->ok());
