@@ -31,7 +31,8 @@ std::string_view AppendText(std::string_view text, std::string* out) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<DeadLetterFile>> DeadLetterFile::Open(const DeadLetterConfig& config,
-                                                                     Log* log) {
+                                                                     Log* log,
+                                                                     OtherWriter other_writer) {
   CHECK(!config.path.empty());
   AppendFile::Options options;
   options.path = config.path;
@@ -39,7 +40,10 @@ absl::StatusOr<std::unique_ptr<DeadLetterFile>> DeadLetterFile::Open(const DeadL
   options.rotate_size = config.size;
   options.rotate_keep = 1;
   AppendFile file(std::move(options), log);
-  RETURN_IF_ERROR(file.Open());
+  const absl::Status opened = file.Open();
+  const bool had_soon =
+      absl::IsFailedPrecondition(opened) && other_writer == OtherWriter::kPredecessor;
+  if (!had_soon) RETURN_IF_ERROR(opened);
   return std::unique_ptr<DeadLetterFile>(new DeadLetterFile(std::move(file), log));
 }
 

@@ -17,6 +17,7 @@
 #include "backends/file/append_file.h"
 #include "engine/base/mutex.h"
 #include "engine/config/config.h"
+#include "engine/delivery/exporter.h"
 
 namespace mobula {
 
@@ -25,8 +26,8 @@ class Log;
 class DeadLetterFile {
  public:
   // REQUIRES: config.path not empty.
-  static absl::StatusOr<std::unique_ptr<DeadLetterFile>> Open(const DeadLetterConfig& config,
-                                                              Log* log);
+  static absl::StatusOr<std::unique_ptr<DeadLetterFile>> Open(
+      const DeadLetterConfig& config, Log* log, OtherWriter other_writer = OtherWriter::kMistake);
 
   // `backend` is empty for a document refused at the door; `code` is the far side's word, or empty.
   void Write(std::string_view reason, std::string_view backend, std::string_view code,

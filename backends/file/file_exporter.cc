@@ -22,12 +22,14 @@ namespace {
 
 class FileExporter final : public Exporter {
  public:
-  FileExporter(std::string_view name, const FileBackendConfig& config, Log* log)
+  FileExporter(std::string_view name, const FileBackendConfig& config,
+               const ExporterContext& context)
       : name_(name),
         config_(config),
-        log_(log),
+        log_(context.log),
+        other_writer_(context.other_writer),
         encoder_(config.format, config.compression),
-        file_(FileOptions(), log) {}
+        file_(FileOptions(), context.log) {}
 
   absl::Status Start(IoLoop* loop) override {
     if (config_.fsync == FsyncPolicy::kInterval) sync_timer_.emplace(loop);
@@ -35,8 +37,10 @@ class FileExporter final : public Exporter {
     switch (opened.code()) {
       case absl::StatusCode::kPermissionDenied:
       case absl::StatusCode::kInvalidArgument:
-      case absl::StatusCode::kFailedPrecondition:
         return opened;
+      case absl::StatusCode::kFailedPrecondition:
+        if (other_writer_ == OtherWriter::kMistake) return opened;
+        break;
       default:
         break;
     }
@@ -105,6 +109,7 @@ class FileExporter final : public Exporter {
   const std::string name_;
   const FileBackendConfig config_;
   Log* const log_;
+  const OtherWriter other_writer_;
   RecordEncoder encoder_;
   AppendFile file_;
   std::optional<IoLoop::Timer> sync_timer_;  // only with fsync: interval
@@ -148,7 +153,7 @@ ExportResult FileFailure(const absl::Status& status) {
 std::unique_ptr<Exporter> MakeFileExporter(std::string_view name, const FileBackendConfig& config,
                                            const ExporterContext& context) {
   CHECK(context.log != nullptr);
-  if (config.path != "-") return std::make_unique<FileExporter>(name, config, context.log);
+  if (config.path != "-") return std::make_unique<FileExporter>(name, config, context);
   return MakeStreamExporter(name, UniqueFd(fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)), config);
 }
 

@@ -179,17 +179,18 @@ LaneSet::Change::~Change() {
 LaneSet::LaneSet(Options options) : options_(std::move(options)) {}
 LaneSet::~LaneSet() = default;
 
-absl::StatusOr<std::unique_ptr<Exporter>> LaneSet::MakeExporterOf(
-    const BackendConfig& backend) const {
+absl::StatusOr<std::unique_ptr<Exporter>> LaneSet::MakeExporterOf(const BackendConfig& backend,
+                                                                  OtherWriter other_writer) const {
   absl::StatusOr<std::unique_ptr<Exporter>> made =
-      MakeExporter(backend, {options_.pool, options_.log, options_.aws});
+      MakeExporter(backend, {options_.pool, options_.log, options_.aws, other_writer});
   if (!made.ok()) return Of(backend, made.status());
   return made;
 }
 
 absl::StatusOr<std::unique_ptr<LaneSet::Entry>> LaneSet::MakeEntry(const BackendConfig& backend,
-                                                                   uint64_t share) {
-  ASSIGN_OR_RETURN(std::unique_ptr<Exporter> exporter, MakeExporterOf(backend));
+                                                                   uint64_t share,
+                                                                   OtherWriter other_writer) {
+  ASSIGN_OR_RETURN(std::unique_ptr<Exporter> exporter, MakeExporterOf(backend, other_writer));
   auto entry = std::make_unique<Entry>();
   entry->backend = backend;
   entry->key = KeyOf(backend);
@@ -248,7 +249,8 @@ absl::StatusOr<LaneSet::Entry*> LaneSet::Claim(const BackendConfig& backend) {
 }
 
 absl::StatusOr<std::unique_ptr<LaneSet::Change>> LaneSet::Make(
-    const std::vector<BackendConfig>& backends, const std::vector<uint64_t>& shares) {
+    const std::vector<BackendConfig>& backends, const std::vector<uint64_t>& shares,
+    OtherWriter other_writer) {
   auto change = std::make_unique<Change>(this);
   for (size_t i = 0; i < backends.size(); ++i) {
     Change::Slot& slot = change->slots_.emplace_back();
@@ -256,9 +258,9 @@ absl::StatusOr<std::unique_ptr<LaneSet::Change>> LaneSet::Make(
     slot.share = shares[i];
     ASSIGN_OR_RETURN(slot.kept, Claim(backends[i]));
     if (slot.kept == nullptr) {
-      ASSIGN_OR_RETURN(slot.fresh, MakeEntry(backends[i], shares[i]));
+      ASSIGN_OR_RETURN(slot.fresh, MakeEntry(backends[i], shares[i], other_writer));
     } else if (!(slot.kept->backend.settings == backends[i].settings)) {
-      ASSIGN_OR_RETURN(slot.exporter, MakeExporterOf(backends[i]));
+      ASSIGN_OR_RETURN(slot.exporter, MakeExporterOf(backends[i], other_writer));
     }
   }
   return change;

@@ -95,7 +95,8 @@ class LaneSet {
   // Lanes for `backends`, each with its share of the buffer. Those of now go on in it where name and far side are the
   // same. Waits a little for a lane that is wanted again and just about to end.
   absl::StatusOr<std::unique_ptr<Change>> Make(const std::vector<BackendConfig>& backends,
-                                               const std::vector<uint64_t>& shares);
+                                               const std::vector<uint64_t>& shares,
+                                               OtherWriter other_writer = OtherWriter::kMistake);
   // Starts what is new in it.
   absl::Status Start(Change* change);
   // From now on the lanes are those of `change`. The others leave: they deliver until `leave_by`, then what is left
@@ -128,8 +129,10 @@ class LaneSet {
   struct Entry;
   using Entries = std::vector<std::unique_ptr<Entry>>;
 
-  absl::StatusOr<std::unique_ptr<Entry>> MakeEntry(const BackendConfig& backend, uint64_t share);
-  absl::StatusOr<std::unique_ptr<Exporter>> MakeExporterOf(const BackendConfig& backend) const;
+  absl::StatusOr<std::unique_ptr<Entry>> MakeEntry(const BackendConfig& backend, uint64_t share,
+                                                   OtherWriter other_writer);
+  absl::StatusOr<std::unique_ptr<Exporter>> MakeExporterOf(const BackendConfig& backend,
+                                                           OtherWriter other_writer) const;
   // The lane that can go on as `backend`, kept from leaving; null: there is none.
   absl::StatusOr<Entry*> Claim(const BackendConfig& backend);
   [[nodiscard]] Entry* Find(const std::string& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

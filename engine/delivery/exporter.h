@@ -88,11 +88,16 @@ class Exporter {
   virtual void Reopen() {}
 };
 
+// What it means at the start that another process writes a file that is to be ours. kPredecessor: it ends soon, and the
+// file is had then.
+enum class OtherWriter : uint8_t { kMistake, kPredecessor };
+
 // What every exporter is given. Outlives it.
 struct ExporterContext {
   BlockPool* pool = nullptr;  // for request bodies; their sum is bounded by the lane's quota
   Log* log = nullptr;
   AwsContext* aws = nullptr;  // credentials, region; null where no backend is AWS's
+  OtherWriter other_writer = OtherWriter::kMistake;
 };
 
 }  // namespace mobula

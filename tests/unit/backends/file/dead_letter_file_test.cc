@@ -103,6 +103,20 @@ TEST_F(DeadLetterFileTest, CountsAndTellsWhatItCouldNotWrite) {
   Line();
 }
 
+TEST_F(DeadLetterFileTest, ASuccessorHasTheFileWhenThePredecessorEnds) {
+  auto first = Open();
+  const DeadLetterConfig config{.path = folder_ / "dead.jsonl", .size = 1000};
+  EXPECT_FALSE(DeadLetterFile::Open(config, log_.get()).ok());
+  const auto second = DeadLetterFile::Open(config, log_.get(), OtherWriter::kPredecessor);
+  ASSERT_TRUE(second.ok()) << second.status();
+  (*second)->Write("r", "", "", "early");
+  EXPECT_EQ((*second)->lost(), 1U);
+  first.reset();
+  (*second)->Write("r", "", "", "late");
+  EXPECT_EQ((*second)->lost(), 1U);
+  EXPECT_NE(ReadFile(config.path).find("late"), std::string::npos);
+}
+
 TEST_F(DeadLetterFileTest, LinesOfSeveralThreadsStayWhole) {
   const auto file = Open();
   {

@@ -65,6 +65,21 @@ TEST_F(FileExporterTest, StartRefusesAFileThatAnotherWriterHolds) {
   EXPECT_EQ(second->Start(&loop_).code(), absl::StatusCode::kFailedPrecondition);
 }
 
+TEST_F(FileExporterTest, ASuccessorHasTheFileWhenThePredecessorEnds) {
+  const FileBackendConfig config{.path = folder_ / "x.jsonl"};
+  const auto first = Make(config);
+  ASSERT_TRUE(first->Start(&loop_).ok());
+  const auto second = MakeFileExporter(
+      "archive", config,
+      {.pool = pool_.get(), .log = log_.get(), .other_writer = OtherWriter::kPredecessor});
+  EXPECT_TRUE(second->Start(&loop_).ok());
+  EXPECT_EQ(Export(first.get(), {"{\"a\":1}"}).verdict, Verdict::kDelivered);
+  EXPECT_EQ(Export(second.get(), {"{\"a\":2}"}).verdict, Verdict::kHold);
+  EXPECT_TRUE(first->Shutdown().ok());
+  EXPECT_EQ(Export(second.get(), {"{\"a\":2}"}).verdict, Verdict::kDelivered);
+  EXPECT_EQ(ReadFile(config.path), "{\"a\":1}\n{\"a\":2}\n");
+}
+
 TEST_F(FileExporterTest, StartSurvivesAFullDiskAndExportTriesAgain) {
   const auto exporter = Make({.path = folder_ / "x", .format = FileFormat::kFramed});
   ASSERT_TRUE(exporter->Start(&loop_).ok());
