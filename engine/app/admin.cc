@@ -22,7 +22,7 @@ Admin::Admin(const Agent* agent, Log* log, std::function<void()> enter)
 
 Admin::~Admin() { Stop(); }
 
-absl::Status Admin::Start(const AdminConfig& config) {
+absl::Status Admin::Start(const AdminConfig& config, PortUse use) {
   HttpServer::Options options;
   if (!config.tls.cert.empty()) {
     auto tls = TlsServerContext::Create({config.tls.cert, config.tls.key, config.tls.client_ca});
@@ -37,7 +37,7 @@ absl::Status Admin::Start(const AdminConfig& config) {
       &loop_,
       [this](const HttpServerRequest& request, const auto& respond) { respond(Answer(request)); },
       options);
-  if (absl::Status status = server_->Listen(config.address); !status.ok()) {
+  if (absl::Status status = server_->Listen(config.address, use); !status.ok()) {
     return absl::Status(status.code(),
                         fmt::format("{}; set admin.address to another one, or to off",
                                     std::string(status.message())));

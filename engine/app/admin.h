@@ -29,7 +29,7 @@ class Admin {
   ~Admin();
 
   // Listens as `config` says and serves. The error names the address or the file, and the setting.
-  absl::Status Start(const AdminConfig& config);
+  absl::Status Start(const AdminConfig& config, PortUse use = PortUse::kAlone);
   // Looks at once whether the certificate's files have changed, as it does every ten seconds.
   void Reopen();
   void Stop();

@@ -54,7 +54,8 @@ int AllowedCores() {
   return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
 }
 
-Agent::Agent(Log* log, Hardening* hardening) : log_(log), hardening_(hardening) {}
+Agent::Agent(Log* log, Hardening* hardening)
+    : log_(log), hardening_(hardening), handover_(&sockets_, log) {}
 
 void Agent::EnterRole(ThreadRole role) const {
   if (hardening_ != nullptr) hardening_->Enter(role);
@@ -69,18 +70,20 @@ absl::StatusOr<std::unique_ptr<Agent>> Agent::Create(const Config& config, Log* 
 
 absl::Status Agent::Build(Config config) {
   RaiseFileLimit();
-  const int workers = WorkerCount(config.udp.workers, AllowedCores());
+  int workers = WorkerCount(config.udp.workers, AllowedCores());
   const std::optional<uint64_t> limit = CgroupMemoryLimit();
   if (const std::string shrunk = ShrinkToFit(&config, workers, limit); !shrunk.empty()) {
     log_->Warn("memory_shrunk", shrunk);
   }
   // Sockets first: from here on the kernel holds what arrives, everything slow comes later.
-  ASSIGN_OR_RETURN(sockets_, OpenUdpSockets(config.udp, workers));
-  for (const std::string& warning : sockets_.warnings) log_->Warn("small_receive_buffer", warning);
+  ASSIGN_OR_RETURN(sockets_, OpenUdpSockets(config.udp, workers,
+                                            config.takeover ? PortUse::kShared : PortUse::kAlone));
+  for (const std::string& warning : sockets_.warnings) log_->Warn("udp_sockets", warning);
+  workers = static_cast<int>(sockets_.by_worker.size());
   const uint64_t queue =
       sockets_.receive_buffer * static_cast<uint64_t>(sockets_.by_worker.front().size());
   if (!config.unix_socket.path.empty()) {
-    ASSIGN_OR_RETURN(UnixSocket opened, OpenUnixSocket(config.unix_socket));
+    ASSIGN_OR_RETURN(UnixSocket opened, OpenUnixSocket(config.unix_socket, port_use()));
     for (const std::string& warning : opened.warnings()) log_->Warn("unix_socket", warning);
     unix_socket_ = std::make_unique<UnixSocket>(std::move(opened));
   }
@@ -100,8 +103,11 @@ absl::Status Agent::Build(Config config) {
   ASSIGN_OR_RETURN(pool_, BlockPool::Create(shares.pool));
   log_->Info("memory_plan", "Memory plan: " + plan_.text());
 
+  const OtherWriter other_writer =
+      handover_.taking_over() ? OtherWriter::kPredecessor : OtherWriter::kMistake;
   if (!config.dead_letter.path.empty()) {
-    ASSIGN_OR_RETURN(dead_letter_file_, DeadLetterFile::Open(config.dead_letter, log_));
+    ASSIGN_OR_RETURN(dead_letter_file_,
+                     DeadLetterFile::Open(config.dead_letter, log_, other_writer));
   }
   const auto dead_letter = [file = dead_letter_file_.get()](
                                std::string_view lane, std::string_view reason,
@@ -122,7 +128,7 @@ absl::Status Agent::Build(Config config) {
   lanes.dead_letter = dead_letter;
   lanes_ = std::make_unique<LaneSet>(std::move(lanes));
   ASSIGN_OR_RETURN(std::unique_ptr<LaneSet::Change> made,
-                   lanes_->Make(config.backends, shares.lanes));
+                   lanes_->Make(config.backends, shares.lanes, other_writer));
   lanes_->Commit(std::move(made), Now());
   if (dead_letter_file_ != nullptr) {
     Lane::Options options;
@@ -209,7 +215,7 @@ absl::Status Agent::Start() {
   RETURN_IF_ERROR(lanes_->Start());
   if (dead_letter_lane_ != nullptr) RETURN_IF_ERROR(dead_letter_lane_->Start());
   lanes_started_ = true;
-  RETURN_IF_ERROR(cold_room_->OpenSamplingPort(sockets_.address));
+  RETURN_IF_ERROR(cold_room_->OpenSamplingPort(sockets_.address, port_use()));
   RETURN_IF_ERROR(
       cold_room_->StartTelemetry([this](std::string_view backend) { return CountsOf(backend); }));
   MutexLock lock(&mutex_);
@@ -273,13 +279,24 @@ Agent::Reloads Agent::reloads() const {
   return reloads_;
 }
 
+void Agent::BeginService(Time now) {
+  if (unix_socket_ != nullptr) {
+    if (const absl::Status taken = unix_socket_->TakePath(); !taken.ok()) {
+      log_->Error("unix_socket", std::string(taken.message()));
+    }
+  }
+  handover_.Begin(now);
+}
+
 void Agent::BeginDrain(Time deadline) {
   const bool first = !draining_.exchange(true);
   if (first) {
     for (const auto& worker : workers_) worker->Stop();
     for (std::thread& thread : worker_threads_) thread.join();
-    // So that a successor can bind to the path while the lanes still deliver.
+    // So that a successor can have port and path while the lanes still deliver.
+    sockets_.by_worker.clear();
     unix_socket_.reset();
+    handover_.LetGo();
   }
   lanes_->Drain(deadline);
   if (dead_letter_lane_ != nullptr) dead_letter_lane_->Drain(deadline);
@@ -287,7 +304,8 @@ void Agent::BeginDrain(Time deadline) {
 }
 
 bool Agent::Drained() {
-  return lanes_->Drained() && (dead_letter_lane_ == nullptr || dead_letter_lane_->finished());
+  return cold_room_->idle() && lanes_->Drained() &&
+         (dead_letter_lane_ == nullptr || dead_letter_lane_->finished());
 }
 
 bool Agent::Finish() {

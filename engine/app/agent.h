@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "backends/file/dead_letter_file.h"
 #include "engine/app/cold_room.h"
+#include "engine/app/handover.h"
 #include "engine/app/hardening.h"
 #include "engine/app/lane_set.h"
 #include "engine/app/ledger.h"
@@ -80,10 +81,20 @@ class Agent {
   };
   [[nodiscard]] Reloads reloads() const;
 
+  // After Start: others find this agent now. With one whose port this one takes over: has it end. Until then that one
+  // receives.
+  void BeginService(Time now);
+  // To be stepped.
+  [[nodiscard]] Handover& handover() { return handover_; }
+  // How its other ports are to be bound.
+  [[nodiscard]] PortUse port_use() const {
+    return handover_.taking_over() ? PortUse::kShared : PortUse::kAlone;
+  }
+
   // Stops receiving and lets the lanes deliver what is held until `deadline`. A second call moves the
   // deadline: to now cuts short.
   void BeginDrain(Time deadline);
-  // True when every lane has ended.
+  // True when every lane has ended, and no request waits on the sampling port.
   [[nodiscard]] bool Drained();
   // After the drain or its deadline: what is left is counted as lost, the last telemetry goes out. The ledger is
   // final. False when a backend hangs in a call of its own: its thread cannot be joined, the process must end
@@ -135,6 +146,7 @@ class Agent {
   Log* const log_;
   Hardening* const hardening_;
   UdpSockets sockets_;
+  Handover handover_;
   std::unique_ptr<UnixSocket> unix_socket_;
   MemoryPlan plan_;
   ReceiveEngine chosen_engine_ = ReceiveEngine::kRecvmmsg;

@@ -101,10 +101,11 @@ absl::StatusOr<std::optional<AwsClient::Options>> ColdRoom::UpstreamOf(const Con
   return XrayClientOptions(service, aws_);
 }
 
-absl::Status ColdRoom::OpenSamplingPort(const std::string& udp_address) {
+absl::Status ColdRoom::OpenSamplingPort(const std::string& udp_address, PortUse use) {
   if (config_.proxy.address == "off") return absl::OkStatus();
   ASSIGN_OR_RETURN(SamplingProxy::Options options, SamplingOptions(udp_address));
   sampling_address_ = options.address;
+  sampling_port_use_ = use;
   log_->Info("sampling_port", "Starting proxy http server on " + sampling_address_);
   sampling_ = std::make_unique<SamplingProxy>(&loop_, std::move(options));
   sampling_stats_ = &sampling_->stats();
@@ -119,7 +120,7 @@ absl::Status ColdRoom::OpenSamplingPort(const std::string& udp_address) {
 }
 
 void ColdRoom::Listen() {
-  const absl::Status status = sampling_->Listen();
+  const absl::Status status = sampling_->Listen(sampling_port_use_);
   if (!status.ok()) {
     log_->Error("sampling_port_failed", fmt::format("proxy http server failed to listen: {}",
                                                     std::string(status.message())));
@@ -261,7 +262,7 @@ void ColdRoom::Housekeep(Time now) {
 void ColdRoom::CloseSamplingPort() {
   closed_ = true;
   if (sampling_ == nullptr) return;
-  loop_.Post([this] { sampling_->Close(); });
+  loop_.Post([this] { sampling_->StopListening(); });
 }
 
 void ColdRoom::FlushTelemetry(Time deadline) {

@@ -26,6 +26,7 @@
 #include "engine/app/telemetry.h"
 #include "engine/aws/aws_context.h"
 #include "engine/base/mutex.h"
+#include "engine/base/port_use.h"
 #include "engine/config/config.h"
 #include "engine/http/io_loop.h"
 #include "engine/sampling/sampling_proxy.h"
@@ -45,7 +46,7 @@ class ColdRoom {
   // Starts the thread.
   void Run();
   // `udp_address` is where segments are received, with the real port.
-  absl::Status OpenSamplingPort(const std::string& udp_address);
+  absl::Status OpenSamplingPort(const std::string& udp_address, PortUse use = PortUse::kAlone);
   // `counts` says what the lanes of the backend of that name have counted; called on this room's thread.
   absl::Status StartTelemetry(std::function<TelemetryCounts(std::string_view backend)> counts);
 
@@ -65,8 +66,9 @@ class ColdRoom {
   // each minute.
   void Housekeep(Time now);
 
-  // Soon, and for good.
+  // Soon, and for good; requests under way are still answered, and idle() says when they are.
   void CloseSamplingPort();
+  [[nodiscard]] bool idle() const { return sampling_ == nullptr || sampling_->idle(); }
   // The last report, when nothing more will be counted; waits for it until `deadline`.
   void FlushTelemetry(Time deadline);
   // Ends the thread: nothing that was given to this room is called any more. False when the thread hangs beyond
@@ -98,6 +100,7 @@ class ColdRoom {
   std::unique_ptr<SamplingProxy> sampling_;
   std::atomic<const SamplingProxyStats*> sampling_stats_{nullptr};
   std::string sampling_address_;
+  PortUse sampling_port_use_ = PortUse::kAlone;
   std::function<TelemetryCounts(std::string_view backend)> counts_;
   using Reporters = std::vector<std::pair<std::string, std::unique_ptr<Telemetry>>>;  // by backend
   Reporters telemetry_;  // the thread's

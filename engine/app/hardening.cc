@@ -76,6 +76,7 @@ void Hardening::FilterCalls(bool io_uring) {
                                                              : SyscallFilter::Action::kRefuse;
     options.io_uring = io_uring;
     options.programs = programs = SharedProfile::MentionPrograms(ProfilePaths(config_));
+    options.takeover = config_.takeover;
     SyscallFilter filter(options);
     if (const absl::Status started = filter.Start(); started.ok()) {
       filter_.emplace(filter);

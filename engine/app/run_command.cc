@@ -25,8 +25,8 @@
 namespace mobula {
 namespace {
 
-// How soon a reload goes on.
-constexpr Duration kReloadStep = std::chrono::milliseconds(20);
+// How soon a reload goes on, and how often it is looked whether another agent has let go of the port.
+constexpr Duration kStep = std::chrono::milliseconds(20);
 
 Time Now() { return std::chrono::steady_clock::now(); }
 
@@ -132,7 +132,7 @@ class Run {
 absl::Status Run::StartAdmin() {
   if (config_.admin.address == "off") return absl::OkStatus();
   admin_.emplace(agent_.get(), log_, [this] { hardening_.Enter(ThreadRole::kLane); });
-  if (absl::Status started = admin_->Start(config_.admin); !started.ok()) {
+  if (absl::Status started = admin_->Start(config_.admin, agent_->port_use()); !started.ok()) {
     if (!as_daemon()) return started;
     // The X-Ray daemon has no such port: what replaces it must not fail for it.
     log_->Warn("admin",
@@ -203,12 +203,15 @@ void Run::ServeUntilSignal(const Signals& signals) {
       line_.has_value() ? std::chrono::milliseconds(500) : std::chrono::seconds(1);
   Time next = Now();
   for (;;) {
-    const int signal = signals.Next(reloader_->busy() ? kReloadStep : pause);
+    Handover& handover = agent_->handover();
+    const bool steps = reloader_->busy() || handover.taking_over();
+    const int signal = signals.Next(steps ? kStep : pause, handover.fd());
     if (signal == SIGHUP) Reload();
     if (Ends(signal)) break;
     const Time now = Now();
+    handover.Step(now);
     reloader_->Step(now);
-    if (now < next && signal == 0 && reloader_->busy()) continue;
+    if (now < next) continue;
     next = now + pause;
     agent_->Housekeep(now);
     DrawLine(now);
@@ -279,7 +282,10 @@ absl::Status Run::Serve(const std::string& origin) {
   TellLanes(config_, log_);
 
   if (!as_daemon() && isatty(STDERR_FILENO) == 1) line_.emplace();
-  if (started == Started::kYes) ServeUntilSignal(signals);
+  if (started == Started::kYes) {
+    agent_->BeginService(Now());
+    ServeUntilSignal(signals);
+  }
   Drain(signals);
   if (!agent_->Finish()) log_->Error("backend_hangs", "a backend hangs and is left behind");
   agent_->Housekeep(Now());

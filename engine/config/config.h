@@ -211,6 +211,7 @@ struct Config {
   LogConfig log;
   SecurityConfig security;
   ShutdownConfig shutdown;
+  bool takeover = false;  // the port is taken from the agent that has it
   // Whether it is the X-Ray daemon's settings: messages then name those.
   bool of_daemon = false;
   // What is allowed but hardly meant, one line each, in the form of an error of LoadConfig.

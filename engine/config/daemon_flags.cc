@@ -20,14 +20,14 @@ using BoolMember = std::optional<bool> DaemonFlags::*;
 using IntMember = std::optional<int64_t> DaemonFlags::*;
 
 struct Flag {
-  std::string_view brief;
+  std::string_view brief;  // empty: none
   std::string_view name;
   std::string_view help;
   std::variant<std::monostate, TextMember, BoolMember, IntMember> member;
 };
 
 // In the order of the usage.
-constexpr std::array<Flag, 13> kFlags = {{
+constexpr std::array<Flag, 14> kFlags = {{
     {"a", "resource-arn", "ARN of the AWS resource this runs on, told in telemetry",
      &DaemonFlags::resource_arn},
     {"o", "local-mode", "Do not ask EC2 or ECS metadata who and where this is",
@@ -45,6 +45,8 @@ constexpr std::array<Flag, 13> kFlags = {{
      &DaemonFlags::log_level},
     {"p", "proxy-address", "HTTP or HTTPS proxy on the way to AWS, as a URL",
      &DaemonFlags::proxy_address},
+    {"", "takeover", "Take the port over from the agent that has it, without losing a segment",
+     &DaemonFlags::takeover},
     {"v", "version", "Print the version", &DaemonFlags::version},
     {"h", "help", "Print this", std::monostate()},
 }};
@@ -179,7 +181,7 @@ std::string DaemonUsage() {
   std::string out = "Usage: X-Ray [options]\n";
   for (const Flag& flag : kFlags) {
     // The columns of longer names begin one tab stop further.
-    out += fmt::format("\t-{}\t--{}\t{}{}\n", flag.brief, flag.name,
+    out += fmt::format("\t{}{}\t--{}\t{}{}\n", flag.brief.empty() ? "" : "-", flag.brief, flag.name,
                        flag.name.size() <= 4 ? "\t" : "", flag.help);
   }
   return out;

@@ -27,6 +27,7 @@ struct DaemonFlags {
   std::optional<std::string> log_file;
   std::optional<std::string> log_level;
   std::optional<std::string> proxy_address;
+  std::optional<bool> takeover;  // ours
   std::optional<bool> version;
   bool help = false;  // nothing behind it was read
 };

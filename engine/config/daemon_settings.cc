@@ -485,6 +485,7 @@ void ApplyDaemonFlags(const DaemonFlags& flags, DaemonSettings* settings) {
   apply(flags.role_arn, "-r", &settings->role_arn);
   apply(flags.log_file, "-f", &settings->log_path);
   apply(flags.proxy_address, "-p", &settings->proxy_address);
+  apply(flags.takeover, "--takeover", &settings->takeover);
   if (flags.log_level && LevelOf(*flags.log_level)) {
     settings->log_level = {*flags.log_level, "-l", ""};
   } else if (flags.log_level) {
@@ -518,6 +519,9 @@ absl::StatusOr<MigratedSettings> MigrateDaemonSettings(const DaemonSettings& s,
     out.Setting(1, "metadata", s.local_mode.value ? "off" : "on", s.local_mode);
   }
   WriteLog(s, &out);
+  if (!s.takeover.source.empty()) {
+    out.Setting(0, "takeover", s.takeover.value ? "true" : "false", s.takeover);
+  }
   return out.Finish();
 }
 

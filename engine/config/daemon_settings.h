@@ -38,6 +38,7 @@ struct DaemonSettings {
   DaemonSetting<std::string> role_arn;
   DaemonSetting<bool> no_verify_ssl;
   DaemonSetting<std::string> proxy_address;
+  DaemonSetting<bool> takeover;       // only a flag's
   std::vector<std::string> warnings;  // what was given and does not count
 };
 

@@ -635,6 +635,9 @@ std::vector<Option> MakeOptions() {
 
       Live(Span("shutdown.grace", "", IN_CONFIG(shutdown.grace), {0, 10 * kMinute},
               "time for delivering what is held after SIGTERM; the rest is counted as dropped")),
+
+      Choice<bool>("takeover", "", IN_CONFIG(takeover), kTrueFalse,
+              "take the port over, without losing a datagram, from an agent of the same user that has it; without one: start as ever"),
   };
   // clang-format on
   std::move(rest.begin(), rest.end(), std::back_inserter(options));

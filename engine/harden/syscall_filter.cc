@@ -7,6 +7,7 @@
 #include <linux/sockios.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -90,9 +91,13 @@ constexpr std::string_view kFiles[] = {
 
 // Who and where we are, threads and signals.
 constexpr std::string_view kProcess[] = {
-    "getuid",          "geteuid",         "getgid",        "getegid",        "getppid",
-    "uname",           "sysinfo",         "getrusage",     "getrlimit",      "times",
-    "seccomp",         "rt_sigtimedwait", "rt_sigpending", "sched_getparam", "sched_getscheduler",
+    "getuid",          "geteuid",
+    "getgid",          "getegid",
+    "getppid",         "uname",
+    "sysinfo",         "getrusage",
+    "getrlimit",       "times",
+    "seccomp",         "rt_sigpending",
+    "sched_getparam",  "sched_getscheduler",
     "set_tid_address",
 };
 
@@ -233,6 +238,7 @@ class Program {
     constexpr uint64_t kNamespaces = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC |
                                      CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
     Add("clone", {Masked(0, kNamespaces | CLONE_THREAD, CLONE_THREAD)});
+    if (role == ThreadRole::kControl && options.takeover) Add("kill", {Is(1, SIGTERM)});
     if (role == ThreadRole::kControl && options.programs) Add("clone", {Masked(0, kNamespaces, 0)});
   }
 

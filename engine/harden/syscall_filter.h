@@ -32,6 +32,7 @@ class SyscallFilter {
     Action action = Action::kRefuse;
     bool io_uring = false;  // the receivers receive by it
     bool programs = false;  // some profile has a credential_process
+    bool takeover = false;  // another agent is told to end
   };
 
   explicit SyscallFilter(Options options) : options_(options) {}

@@ -81,7 +81,9 @@ std::vector<std::string> TakeOptionFlags(std::vector<std::string>* words) {
       rest.insert(rest.end(), words->begin() + static_cast<std::ptrdiff_t>(i), words->end());
       break;
     }
-    std::vector<std::string>* const to = mobula::IsOptionFlag(word) ? &flags : &rest;
+    // Alone it is a flag of `run`, which tells of it.
+    const bool flag = mobula::IsOptionFlag(word) && word != "--takeover";
+    std::vector<std::string>* const to = flag ? &flags : &rest;
     to->push_back(word);
     if (to == &flags && word.find('=') == word.npos && i + 1 < words->size()) {
       flags.push_back((*words)[++i]);
@@ -230,6 +232,10 @@ int Mobula(std::vector<std::string> words) {
   int status = 0;
   CLI::App* const run = app.add_subcommand("run", "Receive and deliver until SIGTERM or Ctrl-C");
   AddConfigOptions(run, &input);
+  run->add_flag_callback(
+      "--takeover", [&input] { input.sets.push_back("takeover=true"); },
+      "Take the port over from the agent that has it, without losing a datagram, and have that one "
+      "end");
   run->callback([&] { status = mobula::RunAgent(given()); });
 
   CLI::App* const check = app.add_subcommand(

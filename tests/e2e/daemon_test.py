@@ -55,7 +55,7 @@ def test_help(tmp_path, link, arg):
     done = ran(link, arg, folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Usage: X-Ray [options]\n\t-a\t--resource-arn\t")
-    assert len(done.stdout.splitlines()) == 14
+    assert len(done.stdout.splitlines()) == 15
 
 
 @pytest.mark.parametrize("args,says", [
@@ -230,6 +230,21 @@ def test_a_taken_udp_port_is_the_end(tmp_path, link):
         with Daemon(tmp_path, link, None, "-b", "127.0.0.1:%d" % s.getsockname()[1], ready=False) as d:
             assert d.status() == 1
             assert "in use" in d.log
+
+
+def test_a_successor_takes_both_ports_over(tmp_path, link, xray):
+    with Daemon(tmp_path, link, xray) as old:
+        old.delivers(xray)
+        at = f"127.0.0.1:{old.port}"
+        with Daemon(tmp_path, link, xray, "--takeover", change={"Socket": {"UDPAddress": at, "TCPAddress": at}}) as new:
+            assert old.status() == 0
+            assert "Got shutdown signal: terminated" in old.log
+            new.port = old.port
+            new.delivers(xray)
+            with socket.create_connection(("127.0.0.1", old.port), timeout=10):
+                pass
+            assert "failed to listen" not in new.log
+            assert new.stop() == 0
 
 
 def test_a_taken_admin_port_is_only_told(tmp_path, link, xray):

@@ -128,8 +128,9 @@ class Mobula:
     A variable of `environment` that is None is not there. `prefix` is a command that ends in executing the program.
     """
 
-    def __init__(self, folder, backends, start=True, environment=None, program=BINARY, prefix=(), **sections):
-        self.folder, self.port, self.admin, self.command = str(folder), free_port(), free_port(), (*prefix, program)
+    def __init__(self, folder, backends, start=True, environment=None, program=BINARY, prefix=(), arguments=(), **sections):
+        self.folder, self.port, self.admin = str(folder), free_port(), free_port()
+        self.command, self.arguments = (*prefix, program), tuple(arguments)
         given = {**os.environ, "AWS_ACCESS_KEY_ID": KEY[0], "AWS_SECRET_ACCESS_KEY": KEY[1], "AWS_REGION": "us-east-1",
                  **(environment or {})}
         self.environment = {name: value for name, value in given.items() if value is not None}
@@ -150,11 +151,12 @@ class Mobula:
         return self
 
     def __exit__(self, kind, *_):
-        if self.process.poll() is None:
+        if self.process and self.process.poll() is None:
             self.process.kill()
-        self.process.wait()
+        if self.process:
+            self.process.wait()
         self.socket.close()
-        if kind:
+        if kind and self.log_path:
             print(self.log[-6000:])
 
     def write_config(self):
@@ -162,14 +164,18 @@ class Mobula:
             json.dump(self.config, f)
 
     # life ---------------------------------------------------------------------------------------------------
-    def start(self, **process):
+    def launch(self, **process):
         """Starts it, with a log of this start's own; `process` as for Popen."""
         self.starts += 1
         self.log_path = os.path.join(self.folder, f"stderr-{self.starts}.txt")
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([*self.command, "run", "-c", self.config_path], cwd=self.folder,
+            self.process = subprocess.Popen([*self.command, "run", "-c", self.config_path, *self.arguments], cwd=self.folder,
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment,
                                             **process)
+
+    def start(self, **process):
+        """The same, and waits until it is ready."""
+        self.launch(**process)
         wait_for(lambda: self.process.poll() is not None or self.ready(), lambda: f"readiness; it said {self.log[-2000:]}")
         assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.log[-2000:]}"
 

@@ -75,6 +75,12 @@ TEST(DaemonFlagsTest, EveryFlagHasTwoNames) {
   }
 }
 
+TEST(DaemonFlagsTest, OneOfOursHasOneName) {
+  EXPECT_EQ(Parsed({"-n", "a"}).takeover, std::nullopt);
+  EXPECT_EQ(Parsed({"--takeover", "-n", "a"}).takeover, true);
+  EXPECT_EQ(Parsed({"--takeover=false"}).takeover, false);
+}
+
 TEST(DaemonFlagsTest, TheLastOneCounts) {
   EXPECT_EQ(Parsed({"-n", "a", "--region", "b", "-n=c"}).region, "c");
   EXPECT_EQ(Parsed({"-n", "a", "-n", ""}).region, "");
@@ -182,7 +188,8 @@ TEST(DaemonFlagsTest, TheUsageNamesEveryFlag) {
        {"\t-a\t--resource-arn\tA", "\t-o\t--local-mode\tD", "\t-m\t--buffer-memory\tM",
         "\t-n\t--region\tA", "\t-b\t--bind\t\tU", "\t-t\t--bind-tcp\tT", "\t-r\t--role-arn\tR",
         "\t-c\t--config\tC", "\t-f\t--log-file\tL", "\t-l\t--log-level\td",
-        "\t-p\t--proxy-address\tH", "\t-v\t--version\tP", "\t-h\t--help\t\tP"}) {
+        "\t-p\t--proxy-address\tH", "\t\t--takeover\tT", "\t-v\t--version\tP",
+        "\t-h\t--help\t\tP"}) {
     const size_t found = usage.find("\n" + row, at);
     EXPECT_NE(found, std::string::npos) << row;
     at = found;

@@ -376,8 +376,9 @@ log:
 
 TEST(MigrateTest, WhatFlagsSayIsThereOnceMore) {
   DaemonFlags flags;
-  ASSERT_TRUE(ParseDaemonFlags({"-n", "us-east-2", "-b", ":1", "-t", ":2", "-o=false", "-m", "5",
-                                "-r", "arn:r", "-a", "arn:x", "-f", "-", "-l", "prod", "-p", "p"},
+  ASSERT_TRUE(ParseDaemonFlags({"-n", "us-east-2", "-b",   ":1",    "-t", ":2",        "-o=false",
+                                "-m", "5",         "-r",   "arn:r", "-a", "arn:x",     "-f",
+                                "-",  "-l",        "prod", "-p",    "p",  "--takeover"},
                                &flags)
                   .ok());
   DaemonSettings settings = Parsed(kEveryKey);
@@ -387,7 +388,7 @@ TEST(MigrateTest, WhatFlagsSayIsThereOnceMore) {
                 "receivers.udp.address=:1", "receivers.proxy.address=:2", "buffer.memory=5MiB",
                 "backends.xray.region=us-east-2", "backends.xray.role_arn=arn:r",
                 "backends.xray.resource_arn=arn:x", "backends.xray.http_proxy=p", "aws.metadata=on",
-                "log.level=info", "log.path=./-"}));
+                "log.level=info", "log.path=./-", "takeover=true"}));
 }
 
 TEST(MigrateTest, MistakesHaveTheDaemonsNames) {

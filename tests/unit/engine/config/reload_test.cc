@@ -38,6 +38,7 @@ admin: { address: "127.0.0.1:3010", token: 0123456789abcdef, tls: { cert: /tmp/c
 aws: { metadata: off }
 log: { level: error, format: json, path: /tmp/other.log, rotate: { size: 1MiB, keep: 9 } }
 shutdown: { grace: 3s }
+takeover: true
 security: { user: nobody, seccomp: log }
 backends: { two: { type: xray, region: eu-west-1 }, file: { type: file, path: /tmp/f } }
 routes: [{ to: [two] }]
