@@ -12,6 +12,7 @@
 #include "engine/app/dead_letter_exporter.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
+#include "engine/receive/inherited_sockets.h"
 
 namespace mobula {
 namespace {
@@ -70,22 +71,33 @@ absl::StatusOr<std::unique_ptr<Agent>> Agent::Create(const Config& config, Log* 
 
 absl::Status Agent::Build(Config config) {
   RaiseFileLimit();
+  ASSIGN_OR_RETURN(InheritedSockets inherited, TakeInheritedSockets());
+  if (inherited.unix_socket.valid()) {
+    unix_socket_ = std::make_unique<UnixSocket>(AdoptUnixSocket(std::move(inherited.unix_socket)));
+    config.unix_socket.path = unix_socket_->path();
+  }
   int workers = WorkerCount(config.udp.workers, AllowedCores());
   const std::optional<uint64_t> limit = CgroupMemoryLimit();
   if (const std::string shrunk = ShrinkToFit(&config, workers, limit); !shrunk.empty()) {
     log_->Warn("memory_shrunk", shrunk);
   }
   // Sockets first: from here on the kernel holds what arrives, everything slow comes later.
-  ASSIGN_OR_RETURN(sockets_, OpenUdpSockets(config.udp, workers,
-                                            config.takeover ? PortUse::kShared : PortUse::kAlone));
+  if (inherited.udp.empty()) {
+    const PortUse use = config.takeover ? PortUse::kShared : PortUse::kAlone;
+    ASSIGN_OR_RETURN(sockets_, OpenUdpSockets(config.udp, workers, use));
+  } else {
+    ASSIGN_OR_RETURN(sockets_, AdoptUdpSockets(config.udp, workers, std::move(inherited.udp)));
+  }
   for (const std::string& warning : sockets_.warnings) log_->Warn("udp_sockets", warning);
   workers = static_cast<int>(sockets_.by_worker.size());
   const uint64_t queue =
       sockets_.receive_buffer * static_cast<uint64_t>(sockets_.by_worker.front().size());
-  if (!config.unix_socket.path.empty()) {
+  if (unix_socket_ == nullptr && !config.unix_socket.path.empty()) {
     ASSIGN_OR_RETURN(UnixSocket opened, OpenUnixSocket(config.unix_socket, port_use()));
-    for (const std::string& warning : opened.warnings()) log_->Warn("unix_socket", warning);
     unix_socket_ = std::make_unique<UnixSocket>(std::move(opened));
+  }
+  if (unix_socket_ != nullptr) {
+    for (const std::string& warning : unix_socket_->warnings()) log_->Warn("unix_socket", warning);
   }
   if (hardening_ != nullptr) hardening_->SocketsBound();
   const int receivers = workers + (unix_socket_ != nullptr ? 1 : 0);
@@ -166,6 +178,7 @@ void Agent::BuildWorkers(const Config& config, std::unique_ptr<const Router> rou
   options.engine = chosen_engine_;
   options.senders = {config.udp.allow, static_cast<uint64_t>(config.udp.source_rate),
                      static_cast<uint64_t>(config.udp.source_burst), sockets_.by_worker.size()};
+  options.inherited = sockets_.inherited;
   for (const std::vector<UniqueFd>& sockets : sockets_.by_worker) {
     options.sockets.clear();
     for (const UniqueFd& fd : sockets) options.sockets.push_back(fd.get());
@@ -177,6 +190,7 @@ void Agent::BuildWorkers(const Config& config, std::unique_ptr<const Router> rou
   // Nobody there has an address; the mode of the socket's file says who may send.
   options.senders = {};
   options.sockets = {unix_socket_->fd()};
+  options.inherited = unix_socket_->inherited();
   options.queue_bytes = unix_socket_->queue_bytes();
   options.slots = kUnixSlots;
   workers_.push_back(std::make_unique<Worker>(std::move(options)));

@@ -14,6 +14,8 @@ constexpr Duration kLetsGoWithin = std::chrono::seconds(10);
 }  // namespace
 
 void Handover::Begin(Time now) {
+  // Sockets of somebody else's are not ours to hand over.
+  if (sockets_->inherited) return;
   begun_ = true;
   if (!taking_over()) {
     (void)Own(now);

@@ -98,6 +98,13 @@ absl::StatusOr<Address> Resolve(const std::string& text) {
   return address;
 }
 
+Address BoundAddress(int fd) {
+  Address address;
+  address.length = sizeof address.storage;
+  getsockname(fd, reinterpret_cast<sockaddr*>(&address.storage), &address.length);
+  return address;
+}
+
 absl::Status BindError(const Address& address, int error) {
   const std::string text =
       fmt::format("cannot listen on udp {}: {}", address.text(), std::strerror(error));
@@ -169,8 +176,7 @@ absl::StatusOr<UniqueFd> Bind(const UdpConfig& config, Address* address, size_t 
   }
   if (bind(fd.get(), address->get(), address->length) != 0) return BindError(*address, errno);
   SetReusePort(fd.get(), 1);
-  socklen_t length = sizeof address->storage;
-  getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address->storage), &length);
+  *address = BoundAddress(fd.get());
   return fd;
 }
 
@@ -199,15 +205,13 @@ bool WaitForDatagramsUnderWay() {
 }
 
 void StopArrivals(int socket) {
-  sockaddr_storage own{};
-  socklen_t length = sizeof own;
-  if (getsockname(socket, reinterpret_cast<sockaddr*>(&own), &length) != 0) return;
-  if (own.ss_family == AF_UNIX) {
+  const int family = BoundAddress(socket).family();
+  if (family == AF_UNIX) {
     (void)shutdown(socket, SHUT_RD);
     return;
   }
   // Port 9 of ourselves; if even that is refused, the socket stays open to all and is closed a little later.
-  if (own.ss_family == AF_INET6) {
+  if (family == AF_INET6) {
     sockaddr_in6 nobody{};
     nobody.sin6_family = AF_INET6;
     nobody.sin6_port = htons(9);
@@ -222,6 +226,27 @@ void StopArrivals(int socket) {
   }
   // A connected socket may stay in its group, where the steering program still picks it. Bound to a device, it leaves.
   (void)setsockopt(socket, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3);
+}
+
+// Divides `all`, which have one address, among the workers.
+void Fill(const UdpConfig& config, int workers, std::vector<UniqueFd> all, UdpSockets* result) {
+  const Address address = BoundAddress(all.front().get());
+  result->address = address.text();
+  result->port = address.port();
+  result->by_worker.resize(std::min(static_cast<size_t>(workers), all.size()));
+  for (size_t i = 0; i < all.size(); ++i) {
+    result->by_worker[i % result->by_worker.size()].push_back(std::move(all[i]));
+  }
+  const size_t per_worker = result->by_worker.back().size();
+  if (const uint64_t total = result->receive_buffer * per_worker; total < config.receive_buffer) {
+    result->warnings.push_back(
+        fmt::format("the kernel gives each UDP worker a queue of {} KiB where {} KiB were asked "
+                    "for: a burst of "
+                    "more than {} segments of 700 bytes may lose some. Allow more with: "
+                    "sysctl -w net.core.rmem_max={}",
+                    total / 1024, config.receive_buffer / 1024, total / TrueSize(700),
+                    config.receive_buffer / 2));
+  }
 }
 
 }  // namespace
@@ -249,21 +274,35 @@ absl::StatusOr<UdpSockets> OpenUdpSockets(const UdpConfig& config, int workers, 
   while (all.size() < sockets) {
     ASSIGN_OR_RETURN(all.emplace_back(), Bind(config, &address, 0));
   }
-  result.by_worker.resize(std::min(static_cast<size_t>(workers), sockets));
-  for (size_t i = 0; i < sockets; ++i) {
-    result.by_worker[i % result.by_worker.size()].push_back(std::move(all[i]));
+  Fill(config, workers, std::move(all), &result);
+  return result;
+}
+
+absl::StatusOr<UdpSockets> AdoptUdpSockets(const UdpConfig& config, int workers,
+                                           std::vector<UniqueFd> sockets) {
+  CHECK(workers > 0 && !sockets.empty());
+  UdpSockets result;
+  result.inherited = true;
+  result.receive_buffer = UINT64_MAX;
+  uint64_t dropped = 0;
+  for (const UniqueFd& fd : sockets) {
+    result.receive_buffer =
+        std::min(result.receive_buffer, SetReceiveBuffer(fd.get(), config.receive_buffer));
+    dropped += KernelDrops(fd.get());
   }
-  result.address = address.text();
-  result.port = address.port();
-  const size_t per_worker = result.by_worker.back().size();
-  if (const uint64_t total = result.receive_buffer * per_worker; total < config.receive_buffer) {
+  Fill(config, workers, std::move(sockets), &result);
+  ASSIGN_OR_RETURN(const Address configured, Resolve(config.address));
+  if (configured.text() != result.address) {
+    result.warnings.push_back(fmt::format(
+        "receivers.udp.address is {}, but the sockets that were handed over (LISTEN_FDS) "
+        "are bound to {}, which counts",
+        config.address, result.address));
+  }
+  if (dropped > 0) {
     result.warnings.push_back(
-        fmt::format("the kernel gives each UDP worker a queue of {} KiB where {} KiB were asked "
-                    "for: a burst of "
-                    "more than {} segments of 700 bytes may lose some. Allow more with: "
-                    "sysctl -w net.core.rmem_max={}",
-                    total / 1024, config.receive_buffer / 1024, total / TrueSize(700),
-                    config.receive_buffer / 2));
+        fmt::format("the kernel dropped {} datagrams of the sockets that were handed over "
+                    "(LISTEN_FDS) since they were bound and before this start",
+                    dropped));
   }
   return result;
 }

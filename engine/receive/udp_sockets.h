@@ -31,6 +31,7 @@ struct UdpSockets {
   uint16_t port = 0;
   uint64_t receive_buffer = 0;        // effective bytes per socket
   std::vector<std::string> warnings;  // what to tell once the log is open
+  bool inherited = false;             // they outlive us: nothing may stop their arrivals
   // Who has the port; absent: we do. With one, the sockets get nothing yet.
   std::optional<Predecessor> predecessor;
 };
@@ -39,6 +40,11 @@ struct UdpSockets {
 // REQUIRES: workers > 0.
 absl::StatusOr<UdpSockets> OpenUdpSockets(const UdpConfig& config, int workers,
                                           PortUse use = PortUse::kAlone);
+
+// Takes those that somebody else has bound (InheritedSockets::udp); their address counts, not that of `config`.
+// REQUIRES: workers > 0, at least one socket.
+absl::StatusOr<UdpSockets> AdoptUdpSockets(const UdpConfig& config, int workers,
+                                           std::vector<UniqueFd> sockets);
 
 // Datagrams the kernel dropped because the socket's queue was full, since it was opened (SO_MEMINFO).
 uint64_t KernelDrops(int socket) noexcept;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <fstream>
 #include <utility>
@@ -130,17 +131,29 @@ uint64_t QueueLength() {
 
 }  // namespace
 
+UnixSocket::UnixSocket(UniqueFd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {
+  const uint64_t queue = QueueLength();
+  queue_bytes_ = queue * TrueSize(0);
+  if (queue < kQueueWanted) {
+    warnings_.push_back(
+        fmt::format("the kernel queues {} datagrams on unix:{}; a burst of more makes its senders "
+                    "wait, or get EAGAIN. Allow more with: sysctl -w net.unix.max_dgram_qlen=512",
+                    queue, path_));
+  }
+}
+
 UnixSocket::UnixSocket(UnixSocket&& other) noexcept
     : fd_(std::move(other.fd_)),
       path_(std::exchange(other.path_, {})),
       wanted_(std::move(other.wanted_)),
       queue_bytes_(other.queue_bytes_),
       warnings_(std::move(other.warnings_)),
+      inherited_(other.inherited_),
       device_(other.device_),
       inode_(other.inode_) {}
 
 UnixSocket::~UnixSocket() {
-  if (path_.empty()) return;
+  if (path_.empty() || inherited_) return;
   // Somebody may have put a socket of his own there meanwhile.
   struct stat now {};
   if (lstat(path_.c_str(), &now) == 0 && now.st_dev == device_ && now.st_ino == inode_) {
@@ -173,22 +186,27 @@ absl::StatusOr<UnixSocket> OpenUnixSocket(const UnixConfig& config, PortUse use)
   }
   RETURN_IF_ERROR(bound);
 
-  UnixSocket result(std::move(fd), path);
-  if (path != config.path) result.wanted_ = config.path;
+  UnixSocket result(std::move(fd), config.path);
+  if (path != config.path) result.wanted_ = std::exchange(result.path_, path);
   struct stat made {};
   if (lstat(path.c_str(), &made) != 0) return Error(path, "lstat", errno);
   result.device_ = made.st_dev;
   result.inode_ = made.st_ino;
   if (chmod(path.c_str(), mode) != 0) return Error(path, "chmod", errno);
+  return result;
+}
 
-  const uint64_t queue = QueueLength();
-  result.queue_bytes_ = queue * TrueSize(0);
-  if (queue < kQueueWanted) {
-    result.warnings_.push_back(
-        fmt::format("the kernel queues {} datagrams on unix:{}; a burst of more makes its senders "
-                    "wait, or get EAGAIN. Allow more with: sysctl -w net.unix.max_dgram_qlen=512",
-                    queue, config.path));
-  }
+UnixSocket AdoptUnixSocket(UniqueFd fd) {
+  sockaddr_un address{};
+  socklen_t length = sizeof address;
+  getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &length);
+  // One without a file has a name that begins with a zero byte, as people write it: @name.
+  const size_t begin = offsetof(sockaddr_un, sun_path);
+  std::string path(address.sun_path, length > begin ? length - begin : 0);
+  if (!path.empty() && path.front() == 0) path.front() = '@';
+  path.resize(std::strlen(path.c_str()));
+  UnixSocket result(std::move(fd), std::move(path));
+  result.inherited_ = true;
   return result;
 }
 

@@ -39,6 +39,8 @@ class UnixSocket {
   ~UnixSocket();
 
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+  // It outlives us: nothing may stop its arrivals.
+  [[nodiscard]] bool inherited() const noexcept { return inherited_; }
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   // Puts the file in the place of that of the agent which has the path: who sends to the path sends here from now on.
   // Does nothing when it is there already.
@@ -52,13 +54,15 @@ class UnixSocket {
 
  private:
   friend absl::StatusOr<UnixSocket> OpenUnixSocket(const UnixConfig& config, PortUse use);
-  UnixSocket(UniqueFd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
+  friend UnixSocket AdoptUnixSocket(UniqueFd fd);
+  UnixSocket(UniqueFd fd, std::string path);
 
   UniqueFd fd_;
   std::string path_;    // of the file
   std::string wanted_;  // where it is to be; empty: where it is
   uint64_t queue_bytes_ = 0;
   std::vector<std::string> warnings_;
+  bool inherited_ = false;
   dev_t device_ = 0;
   ino_t inode_ = 0;
 };
@@ -66,5 +70,7 @@ class UnixSocket {
 // kShared: also while another agent listens there.
 // REQUIRES: config.path is not empty.
 absl::StatusOr<UnixSocket> OpenUnixSocket(const UnixConfig& config, PortUse use = PortUse::kAlone);
+// Takes one that somebody else has bound (InheritedSockets), and leaves its file alone.
+UnixSocket AdoptUnixSocket(UniqueFd fd);
 
 }  // namespace mobula

@@ -173,6 +173,9 @@ void Worker::Stop() noexcept {
 }
 
 void Worker::Serve(DatagramSource* source) {
+  if (options_.inherited) {
+    for (const int fd : options_.sockets) dropped_before_ += KernelDrops(fd);
+  }
   Time drops_due = Now() + kDropsEvery;
   while (!stop_.load(std::memory_order_acquire)) {
     if (Table* const next = next_.load(std::memory_order_acquire)) Adopt(next);
@@ -201,8 +204,10 @@ void Worker::Serve(DatagramSource* source) {
     stats_.wakeups.Add();
   }
   // What the kernel has already taken is ours to deliver; what comes later is not.
-  StopArrivals(options_.sockets);
-  Empty(source);
+  if (!options_.inherited) {
+    StopArrivals(options_.sockets);
+    Empty(source);
+  }
   source->Release();
   Empty(source);
   CountKernelDrops();
@@ -363,7 +368,7 @@ Time Worker::NextDue() const noexcept {
 void Worker::CountKernelDrops() noexcept {
   uint64_t sum = 0;
   for (const int fd : options_.sockets) sum += KernelDrops(fd);
-  stats_.kernel_drops.Set(sum);
+  stats_.kernel_drops.Set(sum - dropped_before_);
 }
 
 }  // namespace mobula

@@ -81,6 +81,7 @@ class Worker {
   struct Options {
     ReceiveEngine engine = ReceiveEngine::kRecvmmsg;
     std::vector<int> sockets;
+    bool inherited = false;       // what the sockets hold at the end is for whoever gets them next
     uint64_t queue_bytes = 0;     // of all its sockets together
     DatagramSlots slots;          // of recvmmsg; at most BatchBuilder::kDocumentBytesMax each
     SourceGate::Options senders;  // who may send, and how much
@@ -95,8 +96,8 @@ class Worker {
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
-  // Serves until Stop, then empties the sockets, lets go of them, closes its batches and returns. Falls back to recvmmsg when
-  // a ring cannot be had on this thread; the status says why none of both worked.
+  // Serves until Stop, then empties the sockets, lets go of them, closes its batches and returns. Inherited ones it leaves
+  // as they are. Falls back to recvmmsg when a ring cannot be had on this thread; the status says why none of both worked.
   absl::Status Run();
   void Stop() noexcept;
 
@@ -149,6 +150,7 @@ class Worker {
   std::unique_ptr<SourceGate> gate_;  // null: everybody may send as much as they like
   Framing framing_;
   SegmentScanner scanner_;
+  uint64_t dropped_before_ = 0;  // of inherited sockets, before this start
   Pacer pacer_;
   Table* table_ = nullptr;  // in use, by the thread of Run
 

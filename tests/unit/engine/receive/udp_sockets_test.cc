@@ -1,6 +1,7 @@
 #include "engine/receive/udp_sockets.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -11,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace mobula {
@@ -353,6 +355,50 @@ TEST(UdpSocketsTest, WorkerCounts) {
   EXPECT_EQ(WorkerCount(0, 192), 8);
   EXPECT_EQ(WorkerCount(-1, 6), 6);
   EXPECT_EQ(WorkerCount(3, 2), 3);
+}
+
+TEST(UdpSocketsTest, AdoptsThoseOfSomebodyElseAsTheyAreBound) {
+  UdpConfig config = At("127.0.0.1:2000");
+  config.receive_buffer = 64 << 10;
+  auto bound = OpenUdpSockets(At("127.0.0.1:0"), 3);
+  ASSERT_TRUE(bound.ok()) << bound.status();
+  std::vector<UniqueFd> handed;
+  for (const auto& worker : bound->by_worker) {
+    handed.emplace_back(fcntl(worker[0].get(), F_DUPFD_CLOEXEC, 0));
+  }
+  const auto adopted = AdoptUdpSockets(config, 2, std::move(handed));
+  ASSERT_TRUE(adopted.ok()) << adopted.status();
+  EXPECT_TRUE(adopted->inherited);
+  EXPECT_EQ(adopted->address, bound->address);
+  EXPECT_EQ(adopted->port, bound->port);
+  EXPECT_EQ(adopted->receive_buffer, config.receive_buffer);
+  ASSERT_EQ(adopted->by_worker.size(), 2U);
+  EXPECT_EQ(adopted->by_worker[0].size(), 2U);
+  EXPECT_EQ(adopted->by_worker[1].size(), 1U);
+  ASSERT_EQ(adopted->warnings.size(), 1U) << "of another address than configured";
+  EXPECT_NE(adopted->warnings[0].find("127.0.0.1:2000"), std::string::npos);
+  EXPECT_NE(adopted->warnings[0].find(bound->address), std::string::npos);
+}
+
+TEST(UdpSocketsTest, TellsWhatAdoptedSocketsDroppedBefore) {
+  const auto bound = OpenUdpSockets(At("127.0.0.1:0"), 1);
+  ASSERT_TRUE(bound.ok()) << bound.status();
+  UdpConfig config = At(bound->address);
+  config.receive_buffer = 64 << 10;
+  const int fd = bound->by_worker[0][0].get();
+  const int small = 1;
+  ASSERT_EQ(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small), 0);
+  const UniqueFd sender = Sender(AF_INET, bound->port);
+  for (int i = 0; i < 100; ++i) ASSERT_EQ(send(sender.get(), "x", 1, 0), 1);
+  ASSERT_GT(KernelDrops(fd), 0U);
+  std::vector<UniqueFd> handed;
+  handed.emplace_back(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  const auto adopted = AdoptUdpSockets(config, 1, std::move(handed));
+  ASSERT_TRUE(adopted.ok()) << adopted.status();
+  ASSERT_EQ(adopted->warnings.size(), 1U);
+  EXPECT_NE(adopted->warnings[0].find("dropped " + std::to_string(KernelDrops(fd))),
+            std::string::npos)
+      << adopted->warnings[0];
 }
 
 }  // namespace

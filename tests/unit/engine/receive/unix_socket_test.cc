@@ -11,12 +11,15 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <future>
 #include <optional>
+#include <string>
+#include <utility>
 
 #include "engine/segment/utf8.h"
 #include "tests/unit/engine/receive/worker_fixture.h"
@@ -352,6 +355,31 @@ TEST_F(UnixWorkerTest, DeliversWhatTheKernelHeldAndTurnsLaterSendersAway) {
   EXPECT_EQ(send(sender_.get(), "x", 1, MSG_NOSIGNAL | MSG_DONTWAIT), -1);
   EXPECT_EQ(errno, EPIPE);
   ExpectLedger(10);
+}
+
+TEST_F(UnixSocketTest, OneOfSomebodyElseKeepsItsFile) {
+  UniqueFd bound = NewSocket();
+  ASSERT_EQ(Bind(bound.get(), path_), 0);
+  {
+    const UnixSocket adopted = AdoptUnixSocket(UniqueFd(fcntl(bound.get(), F_DUPFD_CLOEXEC, 0)));
+    EXPECT_TRUE(adopted.inherited());
+    EXPECT_EQ(adopted.path(), path_);
+    EXPECT_GT(adopted.queue_bytes(), 0U);
+  }
+  const UniqueFd client = NewSocket();
+  EXPECT_EQ(Connect(client.get(), path_), 0);
+}
+
+TEST(UnixSocketNameTest, OfOneWithoutAFileIsWrittenWithAnAtSign) {
+  UniqueFd bound = NewSocket();
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string name = "mobula-test-" + std::to_string(getpid());
+  std::memcpy(address.sun_path + 1, name.data(), name.size());
+  const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+  ASSERT_EQ(bind(bound.get(), reinterpret_cast<const sockaddr*>(&address), length), 0);
+  EXPECT_EQ(AdoptUnixSocket(std::move(bound)).path(), "@" + name);
+  EXPECT_EQ(AdoptUnixSocket(NewSocket()).path(), "") << "it was never bound";
 }
 
 }  // namespace
