@@ -140,20 +140,34 @@ class TlsServerContext::Impl {
 
   absl::StatusOr<bool> Refresh() {
     // Before they are read: what changes meanwhile is seen the next time.
-    const std::array<FileStamp, 3> stamps = {StampOf(files_.certificate), StampOf(files_.key),
-                                             StampOf(files_.client_ca)};
+    const Stamps stamps = {StampOf(files_.certificate), StampOf(files_.key),
+                           StampOf(files_.client_ca)};
     if (context_ != nullptr && stamps == stamps_) return false;
+    absl::StatusOr<ContextPtr> context = Load(files_);
+    if (!context.ok()) {
+      // Tried again without a change too: the cause need not lie in the files.
+      const bool told = stamps == told_stamps_ && context.status() == told_;
+      told_stamps_ = stamps;
+      told_ = context.status();
+      if (told) return false;
+      return told_;
+    }
+    context_ = *std::move(context);
     stamps_ = stamps;
-    ASSIGN_OR_RETURN(context_, Load(files_));
+    told_ = absl::OkStatus();
     return true;
   }
 
   [[nodiscard]] SSL_CTX* context() const { return context_.get(); }
 
  private:
+  using Stamps = std::array<FileStamp, 3>;
+
   const Files files_;
-  std::array<FileStamp, 3> stamps_{};
+  Stamps stamps_{};     // of what is in use
   ContextPtr context_;  // streams hold on to theirs
+  Stamps told_stamps_{};
+  absl::Status told_;  // why those could not be used; OK: nothing is told
 };
 
 TlsServerContext::TlsServerContext(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -27,8 +27,9 @@ class TlsServerContext {
   static absl::StatusOr<std::unique_ptr<TlsServerContext>> Create(Files files);
   ~TlsServerContext();
 
-  // Reads the files again where one has changed since the last try, and answers whether; streams that are there keep
-  // what they have. After an error, told once for each change, what was in use stays so.
+  // Reads the files again unless they are as when they were last taken into use, and answers whether they were now;
+  // streams that are there keep what they have. After an error what was in use stays so, and each call tries again; the
+  // same error of the same files is answered once.
   absl::StatusOr<bool> Refresh();
 
   // When our certificate expires: "2026-11-23T10:00:00Z".

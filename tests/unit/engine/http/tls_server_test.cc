@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <openssl/ssl.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <atomic>
@@ -376,6 +377,28 @@ TEST_F(TlsServerTest, ChangedFilesAreTakenUp) {
     EXPECT_EQ(tls_->Refresh().status().code(), absl::StatusCode::kNotFound);
     EXPECT_TRUE(tls_->Refresh().ok());
   });
+}
+
+TEST(TlsServerFilesTest, WhatCouldNotBeReadIsTriedAgain) {
+  Certificate mine("DNS:localhost");
+  Certificate next("DNS:localhost", 7);
+  const auto tls = *TlsServerContext::Create({mine.path(), mine.key_path(), ""});
+  const std::string before = tls->expires();
+  next.WriteTo(mine.path(), mine.key_path());
+  rlimit limit{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const rlimit none{0, limit.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  const auto first = tls->Refresh();
+  const auto second = tls->Refresh();
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
+  EXPECT_FALSE(first.ok());
+  EXPECT_TRUE(second.ok() && !*second) << second.status();  // told once
+  EXPECT_EQ(tls->expires(), before);
+  // The files are as they were.
+  const auto third = tls->Refresh();
+  EXPECT_TRUE(third.ok() && *third) << third.status();
+  EXPECT_GT(tls->expires(), before);
 }
 
 TEST(TlsServerFilesTest, NamesTheFileThatCannotBeUsed) {
