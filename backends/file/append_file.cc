@@ -24,17 +24,29 @@ namespace {
 // Several, because between open and lock another process may rotate the file away.
 constexpr int kOpenAttempts = 8;
 
-absl::Status MakeFoldersAbove(const std::string& path) {
+// The last of them has `mode`.
+absl::Status MakeFoldersAbove(const std::string& path, mode_t mode) {
+  const size_t last = path.rfind('/');
   for (size_t slash = path.find('/', 1); slash != std::string::npos;
        slash = path.find('/', slash + 1)) {
     const std::string folder = path.substr(0, slash);
-    if (mkdir(folder.c_str(), 0750) != 0 && errno != EEXIST) {
+    if (mkdir(folder.c_str(), slash == last ? mode : 0750) != 0 && errno != EEXIST) {
       const int error = errno;
       struct stat status {};
       // A folder that is there may answer EROFS or EACCES to mkdir.
       if (stat(folder.c_str(), &status) != 0) return FileError(error, folder);
     }
   }
+  return absl::OkStatus();
+}
+
+// What others put there, or may look into, gets nothing that is for its owner alone.
+absl::Status MakeSecret(int fd, const struct stat& status, const std::string& path) {
+  if (status.st_uid != geteuid() || status.st_nlink > 1) {
+    return absl::PermissionDeniedError(
+        fmt::format("belongs to somebody else or has a second name: {}", path));
+  }
+  if ((status.st_mode & 077) != 0 && fchmod(fd, 0600) != 0) return FileError(errno, path);
   return absl::OkStatus();
 }
 
@@ -105,13 +117,18 @@ absl::Status AppendFile::Open() {
 }
 
 absl::StatusOr<AppendFile::Opened> AppendFile::OpenPath() {
-  RETURN_IF_ERROR(MakeFoldersAbove(options_.path));
+  RETURN_IF_ERROR(MakeFoldersAbove(options_.path, options_.secret ? 0700 : 0750));
   for (int attempt = 0; attempt < kOpenAttempts; ++attempt) {
     Opened opened;
     // O_NONBLOCK, so that a named pipe cannot hang us; it means nothing for a file.
     opened.fd = UniqueFd(open(options_.path.c_str(),
-                              O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
-                              options_.mode));
+                              O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY |
+                                  (options_.secret ? O_NOFOLLOW : 0),
+                              options_.secret ? 0600 : 0640));
+    if (!opened.fd.valid() && errno == ELOOP && options_.secret) {
+      return absl::InvalidArgumentError(
+          fmt::format("a symbolic link is not followed: {}", options_.path));
+    }
     if (!opened.fd.valid()) return FileError(errno, options_.path);
     struct stat status {};
     if (fstat(opened.fd.get(), &status) != 0) return FileError(errno, options_.path);
@@ -119,6 +136,7 @@ absl::StatusOr<AppendFile::Opened> AppendFile::OpenPath() {
       return absl::InvalidArgumentError(
           fmt::format("not a regular file (\"-\" is standard output): {}", options_.path));
     }
+    if (options_.secret) RETURN_IF_ERROR(MakeSecret(opened.fd.get(), status, options_.path));
     // A file system without locks (ENOLCK, EOPNOTSUPP) is used without.
     if (flock(opened.fd.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
       return absl::FailedPreconditionError(

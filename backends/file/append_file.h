@@ -35,7 +35,10 @@ class AppendFile {
     std::string path;
     // The end of `path` that stays last in the names of rotated files: ".gz", ".zst" or nothing.
     std::string suffix;
-    mode_t mode = 0640;
+    // For its owner alone: the file gets 0600 and its folder 0700 where they are made, nothing follows a symbolic link
+    // in the last component of the path, and a file of somebody else or with a second name is refused. Else 0640 and
+    // 0750.
+    bool secret = false;
     uint64_t rotate_size = 0;  // bytes; 0: never
     int rotate_keep = 5;       // rotated files kept; at least 1
     // Also sync the folder of a new file, and a file before it is closed or rotated away.
@@ -51,7 +54,7 @@ class AppendFile {
 
   AppendFile(Options options, Log* log);
 
-  // Opens or creates the file, with the folders above it (0750), and mends its tail: what an interrupted
+  // Opens or creates the file, with the folders above it, and mends its tail: what an interrupted
   // write left of a record is cut off, or for lines of text ended with a newline; a file that is damaged
   // or not ours is renamed to `<path>.damaged-<epoch seconds>`.
   absl::Status Open();

@@ -36,7 +36,7 @@ absl::StatusOr<std::unique_ptr<DeadLetterFile>> DeadLetterFile::Open(const DeadL
   CHECK(!config.path.empty());
   AppendFile::Options options;
   options.path = config.path;
-  options.mode = 0600;
+  options.secret = true;
   options.rotate_size = config.size;
   options.rotate_keep = 1;
   AppendFile file(std::move(options), log);

@@ -20,15 +20,16 @@ namespace {
 // Where files will be made.
 std::vector<NewFolder> FoldersOf(const Config& config) {
   std::vector<NewFolder> folders;
-  const auto add_above = [&folders](const std::string& path) {
+  const auto add_above = [&folders](const std::string& path, mode_t mode = 0750) {
     const size_t slash = path.rfind('/');
-    if (slash != std::string::npos && slash > 0) folders.push_back({path.substr(0, slash)});
+    if (slash != std::string::npos && slash > 0) folders.push_back({path.substr(0, slash), mode});
   };
   add_above(config.log.path);
-  add_above(config.dead_letter.path);
   for (const BackendConfig& backend : config.backends) {
     if (const auto* file = std::get_if<FileBackendConfig>(&backend.settings)) add_above(file->path);
   }
+  // Last: a folder that others use too is for the group.
+  add_above(config.dead_letter.path, 0700);
   if (!config.buffer.spool.path.empty()) folders.push_back({config.buffer.spool.path, 0700});
   return folders;
 }

@@ -80,7 +80,7 @@ def test_root_becomes_the_user_and_keeps_nothing(folder, engine):
     assert spool == {(*ids, "0700")}, spool
     shutil.rmtree(f"{folder}/new/spool")
     made = {os.path.relpath(path, folder): owner(path) for path in glob.glob(f"{folder}/new/**", recursive=True)}
-    assert made == {"new": (*ids, "0750"), "new/a": (*ids, "0750"), "new/log": (*ids, "0750"), "new/dead": (*ids, "0750"),
+    assert made == {"new": (*ids, "0750"), "new/a": (*ids, "0750"), "new/log": (*ids, "0750"), "new/dead": (*ids, "0700"),
                     "new/a/out.jsonl": (*ids, "0640"), "new/a/out.jsonl.old": (*ids, "0640"),
                     "new/log/mobula.log": (*ids, "0640"), "new/log/mobula.log.old": (*ids, "0640"),
                     "new/dead/dead.jsonl": (*ids, "0600")}

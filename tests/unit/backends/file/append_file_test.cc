@@ -59,6 +59,18 @@ TEST_F(AppendFileTest, CreatesTheFoldersAboveAndTheFileWithTheirModes) {
   EXPECT_EQ(status.st_mode & 07777, 0640U);
 }
 
+TEST_F(AppendFileTest, AUsersOwnLinkIsFollowed) {
+  WriteFile(folder_ / "there", "one\n");
+  ASSERT_EQ(symlink((folder_ / "there").c_str(), (folder_ / "x").c_str()), 0);
+  ASSERT_EQ(chmod((folder_ / "there").c_str(), 0644), 0);
+  AppendFile file(Lines(folder_ / "x"), log_.get());
+  EXPECT_TRUE(file.Append("two\n").ok());
+  EXPECT_EQ(ReadFile(folder_ / "there"), "one\ntwo\n");
+  struct stat status {};
+  ASSERT_EQ(stat((folder_ / "there").c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 07777, 0644U);
+}
+
 TEST_F(AppendFileTest, ContinuesAnExistingFileWithoutASecondHeader) {
   const std::string path = folder_ / "x";
   for (int i = 0; i < 2; ++i) {

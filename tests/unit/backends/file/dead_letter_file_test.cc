@@ -1,6 +1,7 @@
 #include "backends/file/dead_letter_file.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <regex>
 #include <thread>
@@ -14,6 +15,7 @@ namespace {
 using testing::FileSizeLimit;
 using testing::ReadFile;
 using testing::TemporaryFolder;
+using testing::WriteFile;
 
 class DeadLetterFileTest : public ::testing::Test {
  protected:
@@ -29,6 +31,12 @@ class DeadLetterFileTest : public ::testing::Test {
     const std::string text = ReadFile(folder_ / "dead.jsonl");
     EXPECT_TRUE(std::regex_search(text, kTime)) << text;
     return std::regex_replace(text, kTime, "{");
+  }
+
+  mode_t Mode(std::string_view name) {
+    struct stat status {};
+    EXPECT_EQ(::stat((folder_ / name).c_str(), &status), 0) << name;
+    return status.st_mode & 07777;
   }
 
   TemporaryFolder folder_;
@@ -115,6 +123,44 @@ TEST_F(DeadLetterFileTest, ASuccessorHasTheFileWhenThePredecessorEnds) {
   (*second)->Write("r", "", "", "late");
   EXPECT_EQ((*second)->lost(), 1U);
   EXPECT_NE(ReadFile(config.path).find("late"), std::string::npos);
+}
+
+TEST_F(DeadLetterFileTest, FollowsNoLink) {
+  WriteFile(folder_ / "victim", "precious\n");
+  ASSERT_EQ(::symlink((folder_ / "victim").c_str(), (folder_ / "dead.jsonl").c_str()), 0);
+  const auto linked = DeadLetterFile::Open({.path = folder_ / "dead.jsonl"}, log_.get());
+  EXPECT_EQ(linked.status().message(),
+            "a symbolic link is not followed: " + (folder_ / "dead.jsonl"));
+  ASSERT_EQ(::unlink((folder_ / "dead.jsonl").c_str()), 0);
+  ASSERT_EQ(::link((folder_ / "victim").c_str(), (folder_ / "dead.jsonl").c_str()), 0);
+  EXPECT_TRUE(absl::IsPermissionDenied(
+      DeadLetterFile::Open({.path = folder_ / "dead.jsonl"}, log_.get()).status()));
+  EXPECT_EQ(ReadFile(folder_ / "victim"), "precious\n");
+}
+
+TEST_F(DeadLetterFileTest, WhatOthersOwnIsRefused) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can give a file away";
+  WriteFile(folder_ / "dead.jsonl", "");
+  ASSERT_EQ(::chown((folder_ / "dead.jsonl").c_str(), 65534, 65534), 0);
+  EXPECT_TRUE(absl::IsPermissionDenied(
+      DeadLetterFile::Open({.path = folder_ / "dead.jsonl"}, log_.get()).status()));
+}
+
+TEST_F(DeadLetterFileTest, WhatOthersMayReadBecomesPrivate) {
+  WriteFile(folder_ / "dead.jsonl", "");
+  ASSERT_EQ(::chmod((folder_ / "dead.jsonl").c_str(), 0664), 0);  // as fsGroup of Kubernetes does
+  const auto file = Open();
+  EXPECT_EQ(Mode("dead.jsonl"), 0600U);
+}
+
+TEST_F(DeadLetterFileTest, ItsFolderIsPrivateAndThoseAboveAreForTheGroup) {
+  const mode_t before = ::umask(0);
+  const auto file = DeadLetterFile::Open({.path = folder_ / "a/b/dead.jsonl"}, log_.get());
+  ::umask(before);
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_EQ(Mode("a"), 0750U);
+  EXPECT_EQ(Mode("a/b"), 0700U);
+  EXPECT_EQ(Mode("a/b/dead.jsonl"), 0600U);
 }
 
 TEST_F(DeadLetterFileTest, LinesOfSeveralThreadsStayWhole) {
