@@ -253,7 +253,7 @@ void Spool::AdoptSiblings(SystemTime now) {
 }
 
 // Judges a file of our directory by its header.
-void Spool::Take(const SpoolDirEntry& entry, SystemTime now) {
+void Spool::Take(const SpoolDirEntry& entry, SystemTime now, int tries) {
   if (entry.directory || entry.name == kSpoolLockName) return;
   const bool was_foreign = entry.name.ends_with(kForeign);
   if (entry.name.ends_with(kDamaged)) {
@@ -275,7 +275,14 @@ void Spool::Take(const SpoolDirEntry& entry, SystemTime now) {
       home_->dir()->Open(entry.name, SpoolAccess::kRead);
   const absl::StatusOr<size_t> n =
       handle.ok() ? (*handle)->Read(0, bytes, sizeof(bytes)) : handle.status();
-  if (!n.ok()) return PutAside(entry, Fate::kDamaged, Text(n.status()));
+  if (absl::IsNotFound(n.status())) return;
+  if (!n.ok()) {
+    log_->Warn("spool_unreadable", "a spool file cannot be read",
+               {{"key", entry.name}, {"error", Text(n.status())}});
+    if (tries + 1 == kReadsMax) return PutAside(entry, Fate::kDamaged, Text(n.status()));
+    bytes_ += entry.bytes;
+    return untaken_.push_back({entry, tries + 1, now});
+  }
   if (IsUnwrittenHeader({bytes, *n})) {
     if (home_->dir()->Remove(entry.name).ok()) return;
     return PutAside(entry, Fate::kDamaged, "no header");
@@ -312,6 +319,17 @@ void Spool::Take(const SpoolDirEntry& entry, SystemTime now) {
                        [](const FileRef& a, const FileRef& b) { return a->name < b->name; });
   lane->files_.insert(at, file);
   UpdateWaiting(lane);
+}
+
+void Spool::TakeAgain(SystemTime now) {
+  for (Untaken& file : std::exchange(untaken_, {})) {
+    if (!Elapsed(now, file.tried, kRefuse)) {
+      untaken_.push_back(std::move(file));
+      continue;
+    }
+    bytes_ -= file.entry.bytes;
+    Take(file.entry, now, file.tries);
+  }
 }
 
 void Spool::PutAside(const SpoolDirEntry& entry, Fate fate, std::string_view why) {
@@ -770,7 +788,10 @@ absl::Status Spool::MakeRoom(uint64_t bytes, SystemTime now) {
         std::max_element(lanes_.begin(), lanes_.end(), [](const auto& a, const auto& b) {
           return a->account_.bytes.value() < b->account_.bytes.value();
         });
-    if (most == lanes_.end() || (*most)->files_.empty()) break;
+    if (most == lanes_.end() || (*most)->files_.empty()) {
+      if (untaken_.empty()) break;
+      return absl::ResourceExhaustedError("files that cannot be read now take the room");
+    }
     SpoolLane* const lane = most->get();
     RETURN_IF_ERROR(
         DropFile(lane, lane->files_.front(), SpoolDropReason::kFull, Fate::kRemoved, now));
@@ -810,6 +831,7 @@ void Spool::LoseAll(SystemTime now) {
     }
     UpdateWaiting(lane.get());
   }
+  untaken_.clear();
   set_aside_.clear();
   doomed_.clear();
   bytes_ = 0;
@@ -827,6 +849,7 @@ void Spool::Housekeep(SystemTime now) {
     if (home_ != nullptr && !home_->StillThere()) LoseAll(now);
     if (Elapsed(now, tried_, kRetry)) home_ == nullptr ? TryStart(now) : AdoptSiblings(now);
     if (home_ == nullptr) return;
+    TakeAgain(now);
     RemoveAll(&doomed_, doomed_.size()).IgnoreError();
     int surveys = 0;
     for (const auto& lane : lanes_) {
@@ -884,6 +907,8 @@ Spool::State Spool::state() const {
     state.unread += static_cast<uint64_t>(std::count_if(
         lane->files_.begin(), lane->files_.end(), [](const auto& f) { return !f->surveyed; }));
   }
+  state.files += untaken_.size();
+  state.unread += untaken_.size();
   state.foreign = foreign_files_;
   state.damaged = damaged_files_;
   for (const SpoolDirEntry& entry : set_aside_) state.set_aside += entry.bytes;

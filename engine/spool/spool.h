@@ -204,6 +204,13 @@ class Spool {
   using Loan = SpoolLane::Loan;
   using Encoded = SpoolLane::Encoded;
 
+  // A file whose header could not be read.
+  struct Untaken {
+    SpoolDirEntry entry;
+    int tries = 0;
+    SystemTime tried{};
+  };
+
   // What becomes of a file on disk.
   enum class Fate : uint8_t { kRemoved, kForeign, kDamaged, kGone };
 
@@ -212,7 +219,10 @@ class Spool {
   // --- the directory
   void TryStart(SystemTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AdoptSiblings(SystemTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Take(const SpoolDirEntry& entry, SystemTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // `tries`: how often it was tried before.
+  void Take(const SpoolDirEntry& entry, SystemTime now, int tries = 0)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TakeAgain(SystemTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Renames a file so that it is not sent, and counts it.
   void PutAside(const SpoolDirEntry& entry, Fate fate, std::string_view why)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -283,6 +293,7 @@ class Spool {
   uint64_t tokens_ ABSL_GUARDED_BY(mutex_) = 0;  // of frames lent so far
   uint64_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   bool names_dirty_ ABSL_GUARDED_BY(mutex_) = false;  // files made or removed and not synced
+  std::vector<Untaken> untaken_ ABSL_GUARDED_BY(mutex_);
   std::vector<SpoolDirEntry> set_aside_ ABSL_GUARDED_BY(mutex_);
   // Files that are done with and could not be removed yet.
   std::vector<SpoolDirEntry> doomed_ ABSL_GUARDED_BY(mutex_);

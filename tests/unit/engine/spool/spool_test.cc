@@ -394,6 +394,70 @@ TEST_F(SpoolTest, ReadErrorsAreWaitedOutThenTheFileIsSetAside) {
   ExpectBalance(lane);
 }
 
+TEST_F(SpoolTest, AReadErrorAtTheStartCostsNothing) {
+  ASSERT_TRUE(Append(OpenSpool()->lane("prod"), {"a"}).ok());
+  for (const Operation failing : {Operation::kOpen, Operation::kRead}) {
+    SCOPED_TRACE(static_cast<int>(failing));
+    disk_.fault = [&](Operation operation, const std::string& path) {
+      return operation == failing && path.ends_with(".spool")
+                 ? absl::ResourceExhaustedError("too many open files")
+                 : absl::OkStatus();
+    };
+    const auto spool = OpenSpool();
+    SpoolLane* const lane = spool->lane("prod");
+    spool->Housekeep(now_);  // not at once
+    EXPECT_FALSE(lane->waiting());
+    EXPECT_EQ(spool->state().unread, 1U);
+    EXPECT_EQ(spool->state().bytes, disk_.Bytes(Files(".spool")[0])->size());
+    Pass(seconds(1));
+    spool->Housekeep(now_);
+    EXPECT_EQ(spool->state().unread, 1U);
+    disk_.fault = nullptr;
+    Pass(seconds(1));
+    spool->Housekeep(now_);
+    EXPECT_EQ(spool->state().damaged, 0U);
+    EXPECT_EQ(spool->state().bytes, disk_.Bytes(Files(".spool")[0])->size());
+    const auto frame = lane->Next(now_);
+    ASSERT_TRUE(frame.has_value());
+    EXPECT_EQ(Remaining(*frame), Strings{"a"});
+    lane->Again(frame->token);
+  }
+}
+
+TEST_F(SpoolTest, AFileThatStaysUnreadableIsSetAsideAtTheThirdTry) {
+  disk_.modified = now_;
+  ASSERT_TRUE(Append(OpenSpool()->lane("prod"), {"a"}).ok());
+  disk_.fault = [](Operation operation, const std::string&) {
+    return operation == Operation::kRead ? absl::UnknownError("input/output error")
+                                         : absl::OkStatus();
+  };
+  const auto spool = OpenSpool();
+  Pass(seconds(1));
+  spool->Housekeep(now_);
+  EXPECT_TRUE(Files(".damaged").empty());
+  Pass(seconds(1));
+  spool->Housekeep(now_);
+  ASSERT_EQ(Files(".damaged").size(), 1U);
+  EXPECT_EQ(spool->state().damaged, 1U);
+  EXPECT_EQ(spool->state().unread, 0U);
+  EXPECT_EQ(spool->state().bytes, disk_.Bytes(Files(".damaged")[0])->size());
+}
+
+TEST_F(SpoolTest, FilesThatCannotBeReadNowCountAgainstTheSize) {
+  Spool::Options options = DefaultOptions();
+  ASSERT_TRUE(Append(OpenSpool(options)->lane("prod"), {Noise(200'000, 1)}).ok());
+  *disk_.Bytes(Files(".spool")[0]) += std::string(Spool::kBytesMin, 'x');
+  disk_.fault = [](Operation operation, const std::string&) {
+    return operation == Operation::kRead ? absl::UnknownError("input/output error")
+                                         : absl::OkStatus();
+  };
+  options = DefaultOptions();
+  options.bytes_max = Spool::kBytesMin;
+  const auto spool = OpenSpool(options);
+  EXPECT_TRUE(absl::IsResourceExhausted(Append(spool->lane("prod"), {"b"})));
+  EXPECT_EQ(Files(".spool").size(), 1U);
+}
+
 // --- limits --------------------------------------------------------------------------------------------
 
 TEST_F(SpoolTest, WhenFullTheLaneThatHoldsMostLosesItsOldest) {
