@@ -164,7 +164,8 @@ absl::StatusOr<std::vector<SpoolFileInfo>> ListSpool(const std::string& path, Sp
   std::vector<SpoolFileInfo> found;
   for (const SpoolDirEntry& instance : instances) {
     if (!instance.directory || !SpoolHome::IsInstanceName(instance.name)) continue;
-    const absl::StatusOr<std::unique_ptr<SpoolDir>> dir = root->OpenDir(instance.name);
+    const absl::StatusOr<std::unique_ptr<SpoolDir>> dir =
+        root->OpenDir(instance.name, SpoolAccess::kRead);
     const absl::StatusOr<std::vector<SpoolDirEntry>> entries =
         dir.ok() ? (*dir)->List() : dir.status();
     // One that an agent has just removed holds nothing any more.

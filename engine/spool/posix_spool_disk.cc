@@ -137,13 +137,16 @@ class PosixDir final : public SpoolDir {
                                                          : Error(errno, Path(name));
   }
 
-  absl::StatusOr<std::unique_ptr<SpoolDir>> OpenDir(const std::string& name) override {
+  absl::StatusOr<std::unique_ptr<SpoolDir>> OpenDir(const std::string& name,
+                                                    SpoolAccess access) override {
     UniqueFd fd(::openat(fd_.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!fd.valid()) return Error(errno, Path(name));
     struct stat info {};
     if (::fstat(fd.get(), &info) != 0) return Error(errno, Path(name));
     // What anybody could have put there is not sent under our name. (A group may write: fsGroup of Kubernetes.)
-    if ((info.st_mode & S_IWOTH) != 0 || (info.st_uid != ::geteuid() && ::geteuid() != 0)) {
+    const bool ours =
+        info.st_uid == ::geteuid() || (::geteuid() == 0 && access == SpoolAccess::kRead);
+    if (!ours || (info.st_mode & S_IWOTH) != 0) {
       return absl::PermissionDeniedError(
           fmt::format("{}: belongs to somebody else or may be written by anybody", Path(name)));
     }

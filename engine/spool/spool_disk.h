@@ -65,7 +65,9 @@ class SpoolDir {
   virtual absl::Status Sync() = 0;
 
   virtual absl::Status MakeDir(const std::string& name) = 0;  // 0700; AlreadyExists
-  virtual absl::StatusOr<std::unique_ptr<SpoolDir>> OpenDir(const std::string& name) = 0;
+  // PermissionDenied for one that anybody may write or that is somebody else's; but root may read others' (`kRead`).
+  virtual absl::StatusOr<std::unique_ptr<SpoolDir>> OpenDir(const std::string& name,
+                                                            SpoolAccess access) = 0;
   virtual absl::Status RemoveDir(const std::string& name) = 0;
 
   // Takes the lock file kSpoolLockName, made when missing, and keeps it while this object lives. False:

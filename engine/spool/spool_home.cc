@@ -41,7 +41,10 @@ absl::StatusOr<std::unique_ptr<SpoolHome>> SpoolHome::Open(const std::string& pa
     RETURN_IF_ERROR(made);
     // Between the two calls somebody may take it for one that was left, and remove it.
     const absl::StatusOr<bool> taken = home->TryTake(name);
-    if (!taken.ok() && !absl::IsNotFound(taken.status())) return taken.status();
+    if (!taken.ok() && !absl::IsNotFound(taken.status())) {
+      home->root_->RemoveDir(name).IgnoreError();  // there will be another try, with another name
+      return taken.status();
+    }
     if (!taken.ok() || !*taken) continue;
     RETURN_IF_ERROR(home->root_->Sync());
     return home;
@@ -50,7 +53,7 @@ absl::StatusOr<std::unique_ptr<SpoolHome>> SpoolHome::Open(const std::string& pa
 }
 
 absl::StatusOr<bool> SpoolHome::TryTake(const std::string& name) {
-  ASSIGN_OR_RETURN(std::unique_ptr<SpoolDir> dir, root_->OpenDir(name));
+  ASSIGN_OR_RETURN(std::unique_ptr<SpoolDir> dir, root_->OpenDir(name, SpoolAccess::kWrite));
   ASSIGN_OR_RETURN(const bool locked, dir->TryLock());
   if (!locked) return false;
   name_ = name;
@@ -85,7 +88,7 @@ void SpoolHome::AdoptFrom(const std::string& name, bool sync, std::vector<SpoolD
     log_->Warn("spool_not_adopted", "cannot take over what another instance left",
                {{"key", name}, {"error", std::string(status.message())}});
   };
-  absl::StatusOr<std::unique_ptr<SpoolDir>> sibling = root_->OpenDir(name);
+  absl::StatusOr<std::unique_ptr<SpoolDir>> sibling = root_->OpenDir(name, SpoolAccess::kWrite);
   if (!sibling.ok()) return absl::IsNotFound(sibling.status()) ? void() : tell(sibling.status());
   const absl::StatusOr<bool> locked = (*sibling)->TryLock();
   if (!locked.ok()) return absl::IsNotFound(locked.status()) ? void() : tell(locked.status());

@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 
+import pytest
 from fake_xray import FakeXray, Key
 from mobula import KEY, Mobula, check_balance, same_documents, segment, wait_for
 
@@ -136,6 +137,24 @@ def test_documents_never_go_to_another_far_side(tmp_path):
             assert delivered_all(m)["restored"] == 500
             m.stop()
         assert len(old.documents) == 500
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_directory_that_somebody_else_put_there_is_not_used(tmp_path):
+    planted = tmp_path / "spool" / "instance-0000000000000000"
+    planted.mkdir(parents=True)
+    os.chmod(planted.parent, 0o777)
+    os.chmod(planted, 0o755)
+    os.chown(planted, 65534, 65534)
+    with FakeXray(keys=[Key(*KEY)]) as fake:
+        fake.fail(status=503)
+        with agent(tmp_path, fake) as m:
+            (ready,) = m.events("spool_ready")
+            assert ready["path"] != str(planted), ready
+            m.send(*documents(300))
+            m.settled(300, lanes=())
+            assert lane(m.stop())["spooled"] == 300
+        assert not os.listdir(planted)
 
 
 def test_a_path_that_is_none_means_memory_only_and_says_so(tmp_path):

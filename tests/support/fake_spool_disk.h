@@ -334,7 +334,8 @@ class FakeSpoolDisk final : public SpoolDisk {
       return absl::OkStatus();
     }
 
-    absl::StatusOr<std::unique_ptr<SpoolDir>> OpenDir(const std::string& name) override {
+    absl::StatusOr<std::unique_ptr<SpoolDir>> OpenDir(const std::string& name,
+                                                      SpoolAccess) override {
       const std::lock_guard<std::recursive_mutex> lock(disk_->mutex_);
       if (absl::Status s = Check(Operation::kOpen, At(name)); !s.ok()) return s;
       if (disk_->nodes_.count(At(name)) == 0) return absl::NotFoundError(At(name));

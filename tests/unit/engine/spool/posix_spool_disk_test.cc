@@ -50,7 +50,7 @@ TEST_F(PosixSpoolDiskTest, OnlyTheOwnerMayLook) {
   const mode_t before = ::umask(0);
   const auto root = Root();
   ASSERT_TRUE(root->MakeDir("d").ok());
-  const auto dir = *root->OpenDir("d");
+  const auto dir = *root->OpenDir("d", SpoolAccess::kWrite);
   ASSERT_TRUE(dir->Create("f").ok());
   ASSERT_TRUE(*dir->TryLock());
   ::umask(before);
@@ -72,7 +72,7 @@ TEST_F(PosixSpoolDiskTest, FollowsNoLinkAndOpensNoPipe) {
     EXPECT_FALSE(root->Open(".", access).ok());
   }
   EXPECT_FALSE(root->Create("link").ok());
-  EXPECT_FALSE(root->OpenDir("dirlink").ok());
+  EXPECT_FALSE(root->OpenDir("dirlink", SpoolAccess::kWrite).ok());
   EXPECT_TRUE(root->List()->empty());
   ASSERT_EQ(::symlink((directory_.path() + "/target").c_str(), (path_ + "/lock").c_str()), 0);
   EXPECT_FALSE(root->TryLock().ok());
@@ -82,16 +82,43 @@ TEST_F(PosixSpoolDiskTest, WhatAnybodyMayWriteIsNotOurs) {
   const auto root = Root();
   ASSERT_TRUE(root->MakeDir("d").ok());
   ASSERT_EQ(::chmod((path_ + "/d").c_str(), 0777), 0);
-  EXPECT_TRUE(absl::IsPermissionDenied(root->OpenDir("d").status()));
+  EXPECT_TRUE(absl::IsPermissionDenied(root->OpenDir("d", SpoolAccess::kWrite).status()));
   ASSERT_EQ(::chmod((path_ + "/d").c_str(), 0770), 0);  // fsGroup
-  EXPECT_TRUE(root->OpenDir("d").ok());
+  EXPECT_TRUE(root->OpenDir("d", SpoolAccess::kWrite).ok());
+}
+
+// As root, who starts the agent in containers; another user cannot make such a directory.
+TEST_F(PosixSpoolDiskTest, WhatAnotherUserPutThereIsNoHome) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can give a directory away";
+  Spool::Options options = DefaultOptions();
+  options.path = path_;
+  const auto root = Root();
+  const std::string planted = "instance-0000000000000000";
+  ASSERT_TRUE(root->MakeDir(planted).ok());
+  std::ofstream(path_ + "/" + planted + "/one.spool") << "MOBSPOOL";
+  ASSERT_EQ(::chown((path_ + "/" + planted).c_str(), 65534, 65534), 0);
+  EXPECT_TRUE(absl::IsPermissionDenied(root->OpenDir(planted, SpoolAccess::kWrite).status()));
+  EXPECT_TRUE(
+      root->OpenDir(planted, SpoolAccess::kRead).ok());  // to look at a spool of the agent's user
+  {
+    const auto spool = OpenSpool(options);
+    ASSERT_TRUE(spool->state().on) << spool->state().text;
+    EXPECT_NE(spool->state().text, path_ + "/" + planted);
+    EXPECT_TRUE(Append(spool->lane("prod"), {"a"}).ok());
+    Pass(std::chrono::seconds(10));
+    spool->Housekeep(now_);
+  }
+  EXPECT_EQ(::access((path_ + "/" + planted + "/one.spool").c_str(), F_OK), 0);
+  EXPECT_NE(::access((path_ + "/" + planted + "/lock").c_str(), F_OK), 0);
+  // Nor are there others than it and that of the run.
+  EXPECT_EQ(root->List()->size(), 2U);
 }
 
 TEST_F(PosixSpoolDiskTest, ALockIsOneHoldersUntilItGoes) {
   const auto root = Root();
   ASSERT_TRUE(root->MakeDir("d").ok());
-  auto first = *root->OpenDir("d");
-  const auto second = *root->OpenDir("d");
+  auto first = *root->OpenDir("d", SpoolAccess::kWrite);
+  const auto second = *root->OpenDir("d", SpoolAccess::kWrite);
   EXPECT_FALSE(second->Locked());
   EXPECT_TRUE(*first->TryLock());
   EXPECT_FALSE(*second->TryLock());
@@ -104,7 +131,7 @@ TEST_F(PosixSpoolDiskTest, ALockIsOneHoldersUntilItGoes) {
 TEST_F(PosixSpoolDiskTest, MovesWithoutWritingOver) {
   const auto root = Root();
   ASSERT_TRUE(root->MakeDir("d").ok());
-  const auto dir = *root->OpenDir("d");
+  const auto dir = *root->OpenDir("d", SpoolAccess::kWrite);
   ASSERT_TRUE(root->Create("f").ok());
   ASSERT_TRUE(root->Rename("f", dir.get(), "g").ok());
   ASSERT_TRUE(root->Create("f").ok());
@@ -119,7 +146,7 @@ TEST_F(PosixSpoolDiskTest, MovesWithoutWritingOver) {
 TEST_F(PosixSpoolDiskTest, AnotherInItsPlaceIsNotIt) {
   const auto root = Root();
   ASSERT_TRUE(root->MakeDir("d").ok());
-  const auto dir = *root->OpenDir("d");
+  const auto dir = *root->OpenDir("d", SpoolAccess::kWrite);
   EXPECT_TRUE(dir->StillThere());
   ASSERT_EQ(::rename(path_.c_str(), (path_ + ".old").c_str()), 0);
   EXPECT_FALSE(dir->StillThere());

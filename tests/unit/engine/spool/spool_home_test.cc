@@ -36,6 +36,17 @@ TEST_F(SpoolHomeTest, TwoThatStartAtOnceNeverShareADirectory) {
   EXPECT_NE(third->dir()->path(), second->dir()->path());
 }
 
+TEST_F(SpoolHomeTest, WhatItMadeAndCannotTakeIsRemoved) {
+  disk_.fault = [](FakeSpoolDisk::Operation operation, const std::string& path) {
+    return operation == FakeSpoolDisk::Operation::kOpen && path != "/spool"
+               ? absl::PermissionDeniedError("belongs to somebody else")
+               : absl::OkStatus();
+  };
+  EXPECT_FALSE(SpoolHome::Open("/spool", &disk_, &random_, log_.get()).ok());
+  disk_.fault = nullptr;
+  EXPECT_TRUE((*disk_.OpenRoot("/spool", SpoolAccess::kRead))->List()->empty());
+}
+
 TEST_F(SpoolHomeTest, AdoptsFilesAndRemovesTheDirectory) {
   const auto home = OpenHome();
   disk_.Put("/spool/instance-00000000000000aa/lock", "");
