@@ -6,6 +6,7 @@
 
 #include <vector>
 
+#include "engine/aws/xray_service.h"
 #include "engine/base/status_macros.h"
 
 namespace mobula {
@@ -37,7 +38,8 @@ Spool::Fsync FsyncOf(FsyncPolicy policy) {
 // Never change what is written here for a backend of today: what lies on disks would be set aside.
 std::string SpoolIdentityText(const BackendConfig& backend) {
   if (const auto* xray = std::get_if<XrayBackendConfig>(&backend.settings)) {
-    return fmt::format("xray|{}|{}|{}|{}", xray->endpoint, xray->region, xray->profile,
+    const XrayPlace place = PlaceOf(*xray, ProcessEnvironment());
+    return fmt::format("xray|{}|{}|{}|{}", place.endpoint, place.region, place.profile,
                        xray->role.role_arn);
   }
   if (const auto* file = std::get_if<FileBackendConfig>(&backend.settings)) {

@@ -98,18 +98,21 @@ class AwsContext::Impl : public std::enable_shared_from_this<Impl> {
   }
 
   absl::StatusOr<FoundRegion> FindRegion(const std::string& profile, Time deadline) {
+    // The settings may change while the process runs; the lane of a backend changes with them.
+    const auto setting = FindRegionInSettings(profile, options.environment);
+    const std::string key = fmt::format("{}\n{}", profile, setting ? setting->name : "");
     std::shared_future<Region> region;
     {
       const MutexLock lock(&mutex_);
-      const auto found = regions_.find(profile);
+      const auto found = regions_.find(key);
       if (found != regions_.end()) {
         region = found->second;
       } else {
         const auto answer = std::make_shared<RegionAnswer>();
         region = answer->future();
-        regions_.emplace(profile, region);
-        loop->Post([weak = weak_from_this(), profile, deadline, answer] {
-          if (const auto self = weak.lock()) self->BeginFindRegion(profile, deadline, answer);
+        regions_.emplace(key, region);
+        loop->Post([weak = weak_from_this(), key, profile, deadline, answer] {
+          if (const auto self = weak.lock()) self->BeginFindRegion(key, profile, deadline, answer);
         });
       }
     }
@@ -179,7 +182,7 @@ class AwsContext::Impl : public std::enable_shared_from_this<Impl> {
     return unique;
   }
 
-  void BeginFindRegion(const std::string& profile, Time deadline,
+  void BeginFindRegion(const std::string& key, const std::string& profile, Time deadline,
                        const std::shared_ptr<RegionAnswer>& answer) {
     RegionFinder::Options find;
     find.profile = profile;
@@ -188,11 +191,11 @@ class AwsContext::Impl : public std::enable_shared_from_this<Impl> {
     find.metadata = options.metadata;
     find.of_daemon = options.of_daemon;
     const auto finder = finders_.emplace(finders_.end(), loop, std::move(find));
-    finder->Find(deadline, [this, finder, profile, answer](const Region& region) {
+    finder->Find(deadline, [this, finder, key, answer](const Region& region) {
       if (!region.ok()) {
         // Not kept: the next who asks may be luckier.
         const MutexLock lock(&mutex_);
-        regions_.erase(profile);
+        regions_.erase(key);
       }
       answer->Give(region);
       // Not inside its own callback.
@@ -204,7 +207,8 @@ class AwsContext::Impl : public std::enable_shared_from_this<Impl> {
 
   mutable Mutex mutex_;
   std::vector<Entry> identities_ ABSL_GUARDED_BY(mutex_);
-  std::map<std::string, std::shared_future<Region>> regions_ ABSL_GUARDED_BY(mutex_);  // by profile
+  // By profile and what the settings say.
+  std::map<std::string, std::shared_future<Region>> regions_ ABSL_GUARDED_BY(mutex_);
   std::list<RegionFinder> finders_;  // under way; the loop's thread
 };
 

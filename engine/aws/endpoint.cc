@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -48,6 +49,11 @@ class Resolver {
   Resolver(std::string_view service, std::string_view region, const AwsEndpointSettings& settings,
            const Environment& environment)
       : service_(service), region_(region), settings_(settings), environment_(environment) {}
+
+  std::string RunCustom() {
+    LoadProfile().IgnoreError();
+    return FindCustom().url;
+  }
 
   absl::StatusOr<HttpClient::Options> Run() {
     RETURN_IF_ERROR(CheckOwnSettings());
@@ -102,7 +108,12 @@ class Resolver {
     return own ? *own : IsTrueText(Find(variable, key));
   }
 
-  [[nodiscard]] absl::StatusOr<HttpUrl> FindUrl() const {
+  struct Place {
+    std::string url;
+    std::string name;
+  };
+  // Empty: nobody names a URL.
+  [[nodiscard]] Place FindCustom() const {
     std::string variable = fmt::format("AWS_ENDPOINT_URL_{}", service_);
     absl::AsciiStrToUpper(&variable);
     const bool ignore =
@@ -110,13 +121,20 @@ class Resolver {
     const auto look = [&](std::string_view name) {
       return ignore ? std::string() : environment_(name).value_or("");
     };
-    if (const std::string url = look(variable); !url.empty()) return Parse(url, variable);
-    if (!settings_.endpoint.empty()) return Parse(settings_.endpoint, "`endpoint`");
-    if (const std::string url = look("AWS_ENDPOINT_URL"); !url.empty()) {
-      return Parse(url, "AWS_ENDPOINT_URL");
+    if (std::string url = look(variable); !url.empty()) return {std::move(url), variable};
+    if (!settings_.endpoint.empty()) return {settings_.endpoint, "`endpoint`"};
+    if (std::string url = look("AWS_ENDPOINT_URL"); !url.empty()) {
+      return {std::move(url), "AWS_ENDPOINT_URL"};
     }
-    if (const std::string url = profile_.Get("endpoint_url"); !url.empty() && !ignore) {
-      return Parse(url, "endpoint_url of the profile");
+    if (std::string url = profile_.Get("endpoint_url"); !url.empty() && !ignore) {
+      return {std::move(url), "endpoint_url of the profile"};
+    }
+    return {};
+  }
+
+  [[nodiscard]] absl::StatusOr<HttpUrl> FindUrl() const {
+    if (const Place custom = FindCustom(); !custom.url.empty()) {
+      return Parse(custom.url, custom.name);
     }
     const bool fips = FindFlag(settings_.fips, "AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint");
     const bool dual_stack =
@@ -169,6 +187,11 @@ absl::StatusOr<HttpClient::Options> ResolveService(std::string_view service,
                                                    const AwsEndpointSettings& settings,
                                                    const Environment& environment) {
   return Resolver(service, region, settings, environment).Run();
+}
+
+std::string CustomEndpoint(std::string_view service, const AwsEndpointSettings& settings,
+                           const Environment& environment) {
+  return Resolver(service, "", settings, environment).RunCustom();
 }
 
 std::string SigningRegion(std::string_view region, const HttpUrl& url) {

@@ -43,6 +43,10 @@ absl::StatusOr<HttpClient::Options> ResolveService(std::string_view service,
                                                    const AwsEndpointSettings& settings,
                                                    const Environment& environment);
 
+// The URL in that order of places, as it is written there; empty: the default endpoint, or a profile that cannot be read.
+std::string CustomEndpoint(std::string_view service, const AwsEndpointSettings& settings,
+                           const Environment& environment);
+
 // The region of the signature for calls to `url`: `region`, but that of STS's global endpoint is us-east-1.
 std::string SigningRegion(std::string_view region, const HttpUrl& url);
 

@@ -32,15 +32,24 @@ constexpr Duration kEc2Rounds[] = {std::chrono::seconds(1), std::chrono::seconds
                                    std::chrono::seconds(7)};
 constexpr Duration kEc2Max = std::chrono::seconds(20);
 
-// What somebody set, and where.
-struct Setting {
-  std::string region;
-  std::string source;
-};
+absl::StatusOr<SharedProfile> LoadProfile(const std::string& name, const Environment& environment) {
+  return SharedProfile::Load(SharedProfile::FindPaths(environment), name);
+}
 
 }  // namespace
 
 const char kRegionHelp[] = "Set `region` of the backend, or AWS_REGION";
+
+std::optional<FoundRegion> FindRegionInSettings(const std::string& profile,
+                                                const Environment& environment) {
+  for (const char* const name : {"AWS_REGION", "AWS_DEFAULT_REGION"}) {
+    if (auto region = environment(name)) return FoundRegion{*std::move(region), name};
+  }
+  const std::string name = SharedProfile::FindName(profile, environment);
+  const absl::StatusOr<SharedProfile> loaded = LoadProfile(name, environment);
+  if (!loaded.ok() || loaded->Get("region").empty()) return std::nullopt;
+  return FoundRegion{loaded->Get("region"), fmt::format("profile {}", name)};
+}
 
 class RegionFinder::Impl : public std::enable_shared_from_this<Impl> {
  public:
@@ -153,31 +162,19 @@ class RegionFinder::Impl : public std::enable_shared_from_this<Impl> {
     LookAtSettings();
   }
 
-  // AWS_DEFAULT_REGION or the profile's; nothing when neither has one.
-  std::optional<Setting> FindInSettings() const {
-    if (auto region = options_.environment("AWS_DEFAULT_REGION")) {
-      return Setting{*std::move(region), "AWS_DEFAULT_REGION"};
-    }
-    const absl::StatusOr<SharedProfile> profile = LoadProfile();
-    if (!profile.ok() || profile->Get("region").empty()) return std::nullopt;
-    return Setting{profile->Get("region"), fmt::format("profile {}", ProfileName())};
-  }
-
-  [[nodiscard]] std::string ProfileName() const {
-    return SharedProfile::FindName(options_.profile, options_.environment);
-  }
-  [[nodiscard]] absl::StatusOr<SharedProfile> LoadProfile() const {
-    return SharedProfile::Load(SharedProfile::FindPaths(options_.environment), ProfileName());
+  [[nodiscard]] std::optional<FoundRegion> FindInSettings() const {
+    return FindRegionInSettings(options_.profile, options_.environment);
   }
 
   void LookAtSettings() {
-    if (const std::optional<Setting> setting = FindInSettings()) {
-      FinishWithSetting(setting->region, setting->source);
+    if (const std::optional<FoundRegion> setting = FindInSettings()) {
+      FinishWithSetting(setting->name, setting->source);
       return;
     }
     Note("AWS_DEFAULT_REGION", "not set");
-    const absl::StatusOr<SharedProfile> profile = LoadProfile();
-    Note(fmt::format("profile \"{}\"", ProfileName()),
+    const std::string name = SharedProfile::FindName(options_.profile, options_.environment);
+    const absl::StatusOr<SharedProfile> profile = LoadProfile(name, options_.environment);
+    Note(fmt::format("profile \"{}\"", name),
          profile.ok() ? absl::string_view("has no region") : profile.status().message());
     // The daemon's sentences, which people look for.
     const std::string cause =

@@ -17,6 +17,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -27,6 +28,10 @@
 #include "engine/http/io_loop.h"
 
 namespace mobula {
+
+// What AWS_REGION, AWS_DEFAULT_REGION or the profile says, whatever metadata may say; nothing when none of them does.
+std::optional<FoundRegion> FindRegionInSettings(const std::string& profile,
+                                                const Environment& environment);
 
 class RegionFinder {
  public:

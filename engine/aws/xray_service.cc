@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "engine/aws/region_finder.h"
 #include "engine/base/status_macros.h"
 
 namespace mobula {
@@ -32,6 +33,22 @@ AwsEndpointSettings XrayEndpointSettings(const XrayBackendConfig& config) {
   settings.ca_file = config.tls.ca;
   settings.verify = config.tls.verify;
   return settings;
+}
+
+XrayPlace PlaceOf(const XrayBackendConfig& config, const Environment& environment) {
+  XrayPlace place;
+  place.endpoint = CustomEndpoint("xray", XrayEndpointSettings(config), environment);
+  place.region = config.region;
+  if (place.region.empty()) {
+    if (auto found = FindRegionInSettings(config.profile, environment)) {
+      place.region = std::move(found->name);
+    }
+  }
+  place.profile = config.profile;
+  for (const char* const name : {"AWS_PROFILE", "AWS_DEFAULT_PROFILE"}) {
+    if (place.profile.empty()) place.profile = environment(name).value_or("");
+  }
+  return place;
 }
 
 AwsIdentity IdentityOf(const XrayBackendConfig& config, const std::string& region) {

@@ -29,6 +29,15 @@ inline constexpr Duration kFindRegionMax = std::chrono::seconds(25);
 absl::StatusOr<XrayService> FindXrayService(const XrayBackendConfig& config, AwsContext* aws,
                                             Time deadline);
 
+// Where a backend's documents go, as far as it can be known before anybody is asked: what the configuration leaves to
+// the environment and the shared files is filled in. An empty member: metadata says it, or it is the standard.
+struct XrayPlace {
+  std::string endpoint;
+  std::string region;
+  std::string profile;
+};
+XrayPlace PlaceOf(const XrayBackendConfig& config, const Environment& environment);
+
 // As whom the backend acts in `region`.
 AwsIdentity IdentityOf(const XrayBackendConfig& config, const std::string& region);
 // How the backend reaches X-Ray.

@@ -139,6 +139,34 @@ def test_documents_never_go_to_another_far_side(tmp_path):
         assert len(old.documents) == 500
 
 
+def test_a_far_side_that_the_environment_names_is_one_too(tmp_path):
+    there = {"AWS_REGION": "eu-west-1"}, {"AWS_REGION": "us-east-1"}
+    with FakeXray(keys=[Key(*KEY)], region="eu-west-1") as old, FakeXray(keys=[Key(*KEY)], region="us-east-1") as new:
+        for fake, environment in zip((old, new), there):
+            environment["AWS_ENDPOINT_URL_XRAY"] = fake.url
+        old.fail(status=503)
+        with Mobula(tmp_path, {"prod": {"type": "xray"}}, buffer={"memory": "8MiB", "spool": {"path": str(tmp_path / "spool")}},
+                    shutdown={"grace": "1s"}, environment=there[0]) as m:
+            m.send(*documents(500))
+            m.settled(500, lanes=())
+            assert lane(m.stop())["spooled"] == 500
+            m.environment.update(there[1])
+            m.start()
+            wait_for(lambda: m.events("spool_foreign"), "the file to be set aside")
+            fresh = documents(10, first=1000)
+            m.sent = 0
+            m.send(*fresh)
+            m.settled(10)
+            check_balance(m.stop())
+            same_documents(taken(new), fresh)
+            old.heal()
+            m.environment.update(there[0])
+            m.start()
+            assert delivered_all(m)["restored"] == 500
+            m.stop()
+        assert len(old.documents) == 500
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
 def test_a_directory_that_somebody_else_put_there_is_not_used(tmp_path):
     planted = tmp_path / "spool" / "instance-0000000000000000"

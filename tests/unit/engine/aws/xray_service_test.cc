@@ -47,6 +47,47 @@ TEST_F(XrayServiceTest, WithoutRegionItSaysWhereItLooked) {
   EXPECT_EQ(service.status().message().find("Cannot fetch region"), 0U) << service.status();
 }
 
+TEST_F(XrayServiceTest, ThePlaceIsWhatIsUsed) {
+  const auto place = [this] {
+    const XrayPlace at = PlaceOf(config_, home_.environment());
+    return at.endpoint + " " + at.region + " " + at.profile;
+  };
+  EXPECT_EQ(place(), "  ");
+  home_.Write(".aws/config",
+              "[default]\nregion = eu-north-1\nendpoint_url = http://default.example\n"
+              "[profile far]\nregion = sa-east-1\n");
+  EXPECT_EQ(place(), "http://default.example eu-north-1 ");
+  home_.variables["AWS_DEFAULT_PROFILE"] = "far";
+  EXPECT_EQ(place(), " sa-east-1 far");
+  home_.variables["AWS_PROFILE"] = "default";
+  home_.variables["AWS_DEFAULT_REGION"] = "eu-west-2";
+  home_.variables["AWS_ENDPOINT_URL"] = "http://all.example";
+  EXPECT_EQ(place(), "http://all.example eu-west-2 default");
+  home_.variables["AWS_REGION"] = "eu-west-1";
+  EXPECT_EQ(place(), "http://all.example eu-west-1 default");
+  // What the configuration says stands, in its own words.
+  config_.region = "us-east-1";
+  config_.endpoint = "http://Mine.example/";
+  config_.profile = "far";
+  EXPECT_EQ(place(), "http://Mine.example/ us-east-1 far");
+  // But for the one variable that is above it.
+  home_.variables["AWS_ENDPOINT_URL_XRAY"] = "http://xray.example";
+  EXPECT_EQ(place(), "http://xray.example us-east-1 far");
+  home_.variables["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"] = "true";
+  EXPECT_EQ(place(), "http://Mine.example/ us-east-1 far");
+}
+
+TEST_F(XrayServiceTest, AProfileThatChangesIsReadAgain) {
+  home_.Write(".aws/config", "[default]\nregion = eu-north-1\n");
+  ASSERT_TRUE(Find().ok());
+  home_.Write(".aws/config", "[default]\nregion = sa-east-1\n");
+  const auto service = FindXrayService(config_, aws_->get(),
+                                       std::chrono::steady_clock::now() + std::chrono::seconds(5));
+  ASSERT_TRUE(service.ok()) << service.status();
+  EXPECT_EQ(service->region, "sa-east-1");
+  EXPECT_EQ(service->region, PlaceOf(config_, home_.environment()).region);
+}
+
 TEST_F(XrayServiceTest, EqualIdentitiesShareTheirCredentials) {
   config_.region = "eu-west-1";
   const auto first = Find();
