@@ -46,8 +46,10 @@ HttpResponseParser::HttpResponseParser(HttpResponse* response, size_t body_bytes
   skip(head_only);
 }
 
-void HttpResponseParser::on_response_impl(int status, text, int, error_code&) {
+void HttpResponseParser::on_response_impl(int status, text, int, error_code& error) {
   response_->status = status;
+  // RFC 9110, section 15: 100 to 599. What is above 599 has a class of its own, and is an error to everybody.
+  if (status < 100) error = http::error::bad_status;
 }
 
 void HttpResponseParser::on_field_impl(http::field, text name, text value, error_code& error) {
