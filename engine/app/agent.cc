@@ -19,6 +19,8 @@ namespace {
 
 constexpr Duration kStuckAfter = std::chrono::seconds(5);
 constexpr Duration kLastTelemetry = std::chrono::seconds(2);
+// A disk that needs longer has what it was given from the kernel later, or hangs.
+constexpr Duration kSpoolClosing = std::chrono::seconds(2);
 
 Time Now() { return std::chrono::steady_clock::now(); }
 
@@ -210,8 +212,7 @@ Agent::~Agent() {
   }
 }
 
-absl::Status Agent::Start() {
-  // Receivers first: the region may have to be asked for, and meanwhile the lanes' inboxes hold what comes.
+void Agent::Receive() {
   for (size_t w = 0; w < workers_.size(); ++w) {
     worker_threads_.emplace_back([this, w] {
       pthread_setname_np(pthread_self(), fmt::format("worker-{}", w).c_str());
@@ -222,12 +223,18 @@ absl::Status Agent::Start() {
       }
     });
   }
+}
+
+absl::Status Agent::Start() {
   EnterRole(ThreadRole::kControl);
   cold_room_->Run();
   EnterRole(ThreadRole::kLane);
   if (spool_ != nullptr) spool_->Run();
   RETURN_IF_ERROR(lanes_->Start());
-  if (dead_letter_lane_ != nullptr) RETURN_IF_ERROR(dead_letter_lane_->Start());
+  if (dead_letter_lane_ != nullptr) {
+    RETURN_IF_ERROR(dead_letter_lane_->Start());
+    dead_letter_lane_->Run();
+  }
   lanes_started_ = true;
   RETURN_IF_ERROR(cold_room_->OpenSamplingPort(sockets_.address, port_use()));
   RETURN_IF_ERROR(
@@ -326,7 +333,12 @@ bool Agent::Finish() {
   // A lane that hangs inside its exporter gets a moment more, once for all of them.
   const Time deadline = Now() + std::chrono::milliseconds(200);
   bool joined = lanes_->Join(deadline);
-  if (dead_letter_lane_ != nullptr) joined &= dead_letter_lane_->Join(deadline);
+  if (dead_letter_lane_ != nullptr && !dead_letter_lane_->Join(deadline)) {
+    joined = false;
+    MutexLock lock(&mutex_);
+    dead_letters_ = FinalReportOf(*dead_letter_lane_);
+  }
+  if (spool_ != nullptr) joined &= spool_->Stop(Now() + kSpoolClosing);
   cold_room_->FlushTelemetry(Now() + kLastTelemetry);
   Audit(/*last=*/true);
   return joined;
@@ -374,7 +386,8 @@ void Agent::Housekeep(Time now) {
     }
   }
   lanes_->Step(now);
-  if (dead_letter_lane_ != nullptr) dead_letter_teller_.TellDrops(*dead_letter_lane_, now, log_);
+  if (dead_letter_lane_ != nullptr)
+    dead_letter_teller_.TellDrops(ReportOf(*dead_letter_lane_), now, log_);
   MutexLock lock(&mutex_);
   for (size_t w = 0; w < worker_watch_.size(); ++w) {
     const uint64_t turns = workers_[w]->stats().turns.value();
@@ -432,7 +445,10 @@ Ledger Agent::ledger() const {
     ledger.kernel_drops += s.kernel_drops.value();
   }
   for (const LaneReport& report : backends()) ledger.lanes.push_back(LedgerOf(report));
-  if (dead_letter_lane_ != nullptr) ledger.dead_letters = LedgerOf(ReportOf(*dead_letter_lane_));
+  if (dead_letter_lane_ != nullptr) {
+    MutexLock lock(&mutex_);
+    ledger.dead_letters = LedgerOf(dead_letters_.value_or(ReportOf(*dead_letter_lane_)));
+  }
   return ledger;
 }
 

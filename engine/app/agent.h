@@ -2,8 +2,8 @@
 // thread of the data path.
 //
 // Room:      cold.
-// Lifecycle: Create (binds the sockets first of all; no thread), Start, for a reload Prepare and Commit, BeginDrain,
-//            Drained, Finish.
+// Lifecycle: Create (binds the sockets first of all; no thread), Receive, Start, for a reload Prepare and Commit,
+//            BeginDrain, Drained, Finish. The end may come without Start, or while another thread is in it.
 // Threads:   one control thread calls the lifecycle; the reading methods may be called by any.
 // Errors:    Create and Start fail with what a user must change; afterwards nothing ends the process.
 #pragma once
@@ -47,8 +47,9 @@ class Agent {
   Agent(const Agent&) = delete;
   Agent& operator=(const Agent&) = delete;
 
-  // Receiving begins at once; then it may take some seconds to learn the region. Afterwards lanes deliver, and the
-  // sampling port listens.
+  // Receiving begins: what comes is held until the lanes deliver.
+  void Receive();
+  // May take some seconds to learn the region. Afterwards lanes deliver, and the sampling port listens.
   absl::Status Start();
 
   // What a changed configuration needs, made and started beside what runs.
@@ -96,9 +97,9 @@ class Agent {
   void BeginDrain(Time deadline);
   // True when every lane has ended, and no request waits on the sampling port.
   [[nodiscard]] bool Drained();
-  // After the drain or its deadline: what is left is counted as lost, the last telemetry goes out. The ledger is
-  // final. False when a backend hangs in a call of its own: its thread cannot be joined, the process must end
-  // by _exit.
+  // After the drain or its deadline: waits for what is on its way to the spool, closes that; what is left is counted as
+  // lost, the last telemetry goes out. The ledger is final. False when a backend or the disk hangs: that thread cannot
+  // be joined, the process must end by _exit.
   [[nodiscard]] bool Finish();
 
   // SIGHUP: files are opened again under their names.
@@ -169,6 +170,8 @@ class Agent {
   mutable Mutex mutex_;
   std::vector<Watch> worker_watch_ ABSL_GUARDED_BY(mutex_);
   Reloads reloads_ ABSL_GUARDED_BY(mutex_);
+  // When its lane hung at the end.
+  std::optional<LaneReport> dead_letters_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace mobula

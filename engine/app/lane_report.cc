@@ -1,6 +1,10 @@
 // Tested by tests/unit/engine/app/lane_set_test.cc.
 #include "engine/app/lane_report.h"
 
+#include <chrono>
+#include <thread>
+#include <utility>
+
 namespace mobula {
 namespace {
 
@@ -64,6 +68,19 @@ LaneReport ReportOf(const Lane& lane) {
   r.window = lane.window();
   r.circuit = lane.circuit();
   r.health = lane.health();
+  return r;
+}
+
+LaneReport FinalReportOf(const Lane& lane) {
+  LaneReport r = ReportOf(lane);
+  // Its thread may be at the books: what goes to the disk is in two places for a moment.
+  for (int i = 0; i < 100 && !LedgerOf(r).balanced(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    r = ReportOf(lane);
+  }
+  r.dropped[static_cast<size_t>(DropReason::kShutdown)] += std::exchange(r.held, 0);
+  r.held_bytes = 0;
+  r.calls_in_flight = 0;
   return r;
 }
 

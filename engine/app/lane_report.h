@@ -64,6 +64,8 @@ struct LaneReport {
 };
 
 LaneReport ReportOf(const Lane& lane);
+// Of one that has ended, or hangs and is given up: what it holds then is lost.
+LaneReport FinalReportOf(const Lane& lane);
 // Only what the accounts of a lane, and of its part of the spool, say. `spool` may be null.
 LaneReport ReportOf(std::string_view name, const LaneAccount& account, const SpoolAccount* spool);
 LaneReport::OnDisk ReportOf(const SpoolAccount& account);

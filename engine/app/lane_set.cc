@@ -39,6 +39,15 @@ std::string KeyOf(const BackendConfig& backend) {
   return fmt::format("{}|{}", backend.name, SpoolIdentityText(backend));
 }
 
+// Of a backend that was taken out: the spool is about to set aside what it holds for it.
+LaneReport LeftBehind(LaneReport report) {
+  if (!report.on_disk.has_value()) return report;
+  LaneReport::OnDisk& disk = *report.on_disk;
+  disk.dropped[static_cast<size_t>(SpoolDropReason::kForeign)] += std::exchange(disk.held, 0);
+  disk.bytes = 0;
+  return report;
+}
+
 // What the inbox enforces against a lane that hangs.
 uint64_t QuotaOf(const BackendConfig& backend, uint64_t share) {
   // The request bodies must keep their room too.
@@ -66,9 +75,9 @@ Delivery::Options DeliveryOptions(const BackendConfig& backend, uint64_t share, 
 
 // --- telling -------------------------------------------------------------------------------------------
 
-void LaneTeller::TellDrops(const Lane& lane, Time now, Log* log) {
+void LaneTeller::TellDrops(const LaneReport& lane, Time now, Log* log) {
   for (size_t r = 0; r < drops_.size(); ++r) {
-    const uint64_t total = lane.account().dropped[r].value();
+    const uint64_t total = lane.dropped[r];
     if (total == drops_[r]) continue;
     const auto reason = static_cast<DropReason>(r);
     // Refusals are the far side's word on a document, and told with it.
@@ -82,7 +91,7 @@ void LaneTeller::TellDrops(const Lane& lane, Time now, Log* log) {
                             std::string(DropReasonName(reason)));
       log->Warn(
           "documents_dropped", text,
-          {{"key", fmt::format("{}/{}", lane.name(), DropReasonName(reason))}, {"total", total}});
+          {{"key", fmt::format("{}/{}", lane.name, DropReasonName(reason))}, {"total", total}});
       last_drop_ = now;
     }
     drops_[r] = total;
@@ -148,7 +157,7 @@ struct LaneSet::Change::Slot {
   uint64_t share = 0;
   Entry* kept = nullptr;
   std::unique_ptr<Entry> fresh;
-  bool started = false;                // fresh's lane
+  bool started = false;                // fresh's exporter
   std::unique_ptr<Exporter> exporter;  // another one, for a lane that is kept
   bool prepared = false;               // that one was started
 };
@@ -163,16 +172,9 @@ LaneSet::Change::~Change() {
       slot.kept->claimed = false;
     }
     if (slot.fresh == nullptr) continue;
-    // It may have begun to send what the spool had for it.
-    if (slot.started) slot.fresh->lane->Drain(Now());
-    if (slot.started && !slot.fresh->lane->Join(Now() + kEndMargin)) {
-      const MutexLock lock(&set_->mutex_);
-      slot.fresh->phase = Entry::Phase::kHanging;
-      set_->leaving_.push_back(std::move(slot.fresh));
-    } else if (SpoolLane* const spool = slot.fresh->spool; spool != nullptr) {
-      slot.fresh.reset();
-      set_->options_.spool->Detach(spool);
-    }
+    SpoolLane* const spool = slot.fresh->spool;
+    slot.fresh.reset();
+    if (spool != nullptr) set_->options_.spool->Detach(spool);
   }
 }
 
@@ -292,7 +294,10 @@ absl::Status LaneSet::Start() {
     const MutexLock lock(&mutex_);
     for (const auto& entry : current_) lanes.push_back(entry->lane.get());
   }
-  for (Lane* const lane : lanes) RETURN_IF_ERROR(lane->Start());
+  for (Lane* const lane : lanes) {
+    RETURN_IF_ERROR(lane->Start());
+    lane->Run();
+  }
   const MutexLock lock(&mutex_);
   for (const auto& entry : current_) entry->turned = Now();
   return absl::OkStatus();
@@ -317,7 +322,9 @@ void LaneSet::Commit(std::unique_ptr<Change> change, Time leave_by) {
   Entries next;
   for (Change::Slot& slot : change->slots_) {
     std::unique_ptr<Entry> entry = slot.kept != nullptr ? Remove(slot.kept) : std::move(slot.fresh);
-    if (slot.prepared) {
+    if (slot.started) {
+      entry->lane->Run();
+    } else if (slot.prepared) {
       entry->lane->TakeUp();
     } else if (slot.exporter != nullptr) {
       entry->lane->Replace(std::move(slot.exporter));
@@ -386,13 +393,13 @@ void LaneSet::Step(Time now) {
       entry->turns = turns;
       entry->turned = now;
     }
-    entry->teller.TellDrops(*entry->lane, now, options_.log);
-    entry->teller.TellDeliveries(*entry->lane, now, options_.log);
   }
-  for (const auto& entry : leaving_) {
-    if (entry->written_off()) continue;
-    entry->teller.TellDrops(*entry->lane, now, options_.log);
-    entry->teller.TellDeliveries(*entry->lane, now, options_.log);
+  for (const Entries* entries : {&current_, &leaving_}) {
+    for (const auto& entry : *entries) {
+      if (entry->written_off()) continue;
+      entry->teller.TellDrops(ReportOf(*entry->lane), now, options_.log);
+      entry->teller.TellDeliveries(*entry->lane, now, options_.log);
+    }
   }
   if (draining_) return;
   const size_t gone = std::erase_if(
@@ -417,16 +424,15 @@ bool LaneSet::SeeOff(Entry* entry, Time now) {
       entry->phase = Entry::Phase::kEnding;
       return false;
     case Entry::Phase::kEnding:
-      if (!lane->finished() && now < entry->leave_by + kEndMargin) return false;
+      if (lane->Ends(entry->leave_by + kEndMargin)) return false;
       if (!lane->Join(now)) {
         options_.log->Error("backend_hangs",
                             "a backend that was taken out hangs: what it holds is given up",
                             {{"key", lane->name()}});
-        WriteOff(entry);
         entry->phase = Entry::Phase::kHanging;
-        return false;
       }
-      WriteOff(entry);
+      WriteOff(entry, LeftBehind(FinalReportOf(*lane)));
+      if (entry->written_off()) return false;
       break;
     case Entry::Phase::kHanging:
       if (!lane->finished()) return false;
@@ -439,17 +445,8 @@ bool LaneSet::SeeOff(Entry* entry, Time now) {
   return true;
 }
 
-void LaneSet::WriteOff(Entry* entry) {
-  entry->teller.TellDrops(*entry->lane, Now(), options_.log);
-  LaneReport report = ReportOf(*entry->lane);
-  report.held_bytes = 0;
-  report.calls_in_flight = 0;
-  if (report.on_disk.has_value()) {
-    // The spool is about to set it aside.
-    LaneReport::OnDisk& disk = *report.on_disk;
-    disk.dropped[static_cast<size_t>(SpoolDropReason::kForeign)] += std::exchange(disk.held, 0);
-    disk.bytes = 0;
-  }
+void LaneSet::WriteOff(Entry* entry, LaneReport report) {
+  entry->teller.TellDrops(report, Now(), options_.log);
   if (former_.size() >= kFormerMax && former_.find(report.name) == former_.end()) {
     report.name = kFormerName;
   }
@@ -485,14 +482,25 @@ bool LaneSet::Drained() const {
 }
 
 bool LaneSet::Join(Time deadline) {
-  bool joined = true;
-  const MutexLock lock(&mutex_);
-  for (const Entries* entries : {&current_, &leaving_}) {
-    for (const auto& entry : *entries) {
-      joined &= !entry->written_off() && entry->lane->Join(deadline);
+  size_t hanging = 0;
+  std::vector<Entry*> entries;
+  {
+    const MutexLock lock(&mutex_);
+    for (const Entries* some : {&current_, &leaving_}) {
+      for (const auto& entry : *some) {
+        if (!entry->written_off()) entries.push_back(entry.get());
+        hanging += entry->written_off() ? 1 : 0;
+      }
     }
   }
-  return joined;
+  for (Entry* const entry : entries) {
+    if (entry->lane->Join(deadline)) continue;
+    ++hanging;
+    const MutexLock lock(&mutex_);
+    WriteOff(entry, FinalReportOf(*entry->lane));
+    entry->phase = Entry::Phase::kHanging;
+  }
+  return hanging == 0;
 }
 
 std::vector<LaneReport> LaneSet::Reports() const {
@@ -507,7 +515,9 @@ std::vector<LaneReport> LaneSet::Reports() const {
     }
   };
   const MutexLock lock(&mutex_);
-  for (const auto& entry : current_) reports.push_back(ReportOf(*entry->lane));
+  for (const auto& entry : current_) {
+    if (!entry->written_off()) reports.push_back(ReportOf(*entry->lane));
+  }
   for (const auto& entry : leaving_) {
     if (!entry->written_off()) add(ReportOf(*entry->lane));
   }

@@ -41,7 +41,7 @@ Delivery::Options DeliveryOptions(const BackendConfig& backend, uint64_t share, 
 // Tells the log what a lane gave up, and what it delivered.
 class LaneTeller {
  public:
-  void TellDrops(const Lane& lane, Time now, Log* log);
+  void TellDrops(const LaneReport& lane, Time now, Log* log);
   // In a line: at once after a pause, then summed up.
   void TellDeliveries(const Lane& lane, Time now, Log* log);
   // When documents were given up last; Time{}: never.
@@ -97,7 +97,7 @@ class LaneSet {
   absl::StatusOr<std::unique_ptr<Change>> Make(const std::vector<BackendConfig>& backends,
                                                const std::vector<uint64_t>& shares,
                                                OtherWriter other_writer = OtherWriter::kMistake);
-  // Starts what is new in it.
+  // Starts what is new in it, but for the sending.
   absl::Status Start(Change* change);
   // From now on the lanes are those of `change`. The others leave: they deliver until `leave_by`, then what is left
   // goes to the spool, or is counted as shutdown.
@@ -142,8 +142,8 @@ class LaneSet {
   [[nodiscard]] Delivery::Options LimitsOf(const Entry& entry, uint64_t share) const;
   // Brings one that leaves a step further; true when it is gone.
   bool SeeOff(Entry* entry, Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // From now on its counts are history.
-  void WriteOff(Entry* entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // From now on its counts, `report`, are history.
+  void WriteOff(Entry* entry, LaneReport report) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Options options_;
   uint64_t seeds_ = 0;

@@ -169,6 +169,7 @@ absl::StatusOr<bool> Replay(const ReplayOptions& options) {
   const size_t held_max = lane_options.delivery.quota / 2;
   Lane lane(std::move(lane_options), std::move(exporter));
   RETURN_IF_ERROR(lane.Start());
+  lane.Run();
   Feeder feeder(config.udp.validate,
                 {static_cast<size_t>(config.batch.documents), config.batch.age}, pool.get(), &lane);
   ProgressBar progress(STDERR_FILENO);

@@ -174,6 +174,7 @@ bool Run::Ends(int signal) {
 // The start may ask metadata for seconds. A signal to stop ends that at once if there is nothing to deliver yet, else
 // when the grace is over.
 absl::StatusOr<Run::Started> Run::StartAgent(const Signals& signals) {
+  agent_->Receive();
   const auto promise = std::make_shared<std::promise<absl::Status>>();
   std::future<absl::Status> started = promise->get_future();
   std::thread thread([promise, agent = agent_.get()] { promise->set_value(agent->Start()); });
@@ -269,11 +270,14 @@ absl::Status Run::Serve(const std::string& origin) {
   hardening_.FilterCalls(agent_->engine() == ReceiveEngine::kIoUring);
   RETURN_IF_ERROR(StartAdmin());
   reloader_.emplace(agent_.get(), &config_, load_, log_);
-  ASSIGN_OR_RETURN(const Started started, StartAgent(signals));
-  if (started == Started::kNot) {
-    const uint64_t datagrams = agent_->ledger().datagrams;
-    log_->Write(datagrams == 0 ? LogLevel::kInfo : LogLevel::kWarn, "stopped_early",
-                "Stopped before the start was over", {{"datagrams_lost", datagrams}});
+  const absl::StatusOr<Started> started = StartAgent(signals);
+  if (!started.ok() || *started == Started::kNot) {
+    // Nothing can be delivered; there may be a spool.
+    agent_->BeginDrain(Now());
+    (void)agent_->Finish();
+    if (agent_->ledger().datagrams > 0) TellLedger();
+    RETURN_IF_ERROR(started.status());
+    log_->Info("stopped_early", "Stopped before the start was over");
     std::fflush(nullptr);
     _exit(0);
   }
@@ -282,7 +286,7 @@ absl::Status Run::Serve(const std::string& origin) {
   TellLanes(config_, log_);
 
   if (!as_daemon() && isatty(STDERR_FILENO) == 1) line_.emplace();
-  if (started == Started::kYes) {
+  if (*started == Started::kYes) {
     agent_->BeginService(Now());
     ServeUntilSignal(signals);
   }

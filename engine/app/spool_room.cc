@@ -100,7 +100,7 @@ void SpoolRoom::Housekeep() {
   Time next = Now() + kEvery;
   while (!stop_) {
     changed_.wait_until(lock, next, [this] { return stop_ || !detached_.empty(); });
-    if (stop_) return;
+    if (stop_) break;
     const std::vector<SpoolLane*> detached = detached_;
     lock.unlock();
     for (SpoolLane* const lane : detached) {
@@ -118,6 +118,8 @@ void SpoolRoom::Housekeep() {
                     detached_.begin() + static_cast<std::ptrdiff_t>(detached.size()));
     changed_.notify_all();
   }
+  lock.unlock();
+  spool_->Close();
 }
 
 bool SpoolRoom::Stop(Time deadline) {

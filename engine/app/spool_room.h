@@ -41,7 +41,8 @@ class SpoolRoom {
   void Detach(SpoolLane* lane);
 
   void Run();
-  // Ends the thread. False when the disk holds it beyond `deadline`: this object must be left behind then.
+  // Closes the spool and ends the thread. False when the disk holds it beyond `deadline`: this object must be left
+  // behind then.
   bool Stop(Time deadline);
 
   // As of the last second: never waits for the disk.

@@ -17,6 +17,8 @@ namespace {
 constexpr Duration kBeat = std::chrono::seconds(1);
 constexpr size_t kErrorCodesMax = 32;
 constexpr Duration kPumpMax = std::chrono::milliseconds(10);
+// At the end, of one write to the spool: a disk that takes longer hangs.
+constexpr Duration kWriteMax = std::chrono::seconds(5);
 
 Time Now() { return std::chrono::steady_clock::now(); }
 
@@ -46,11 +48,16 @@ absl::Status Lane::Start() {
     return absl::Status(status.code(), fmt::format("backends.{}: {}", options_.name,
                                                    std::string(status.message())));
   }
-  thread_ = std::thread([this] { Run(); });
   return absl::OkStatus();
 }
 
 void Lane::Run() {
+  Stage stage = Stage::kNew;
+  if (!stage_.compare_exchange_strong(stage, Stage::kRunning)) return;
+  thread_ = std::thread([this] { Loop(); });
+}
+
+void Lane::Loop() {
   pthread_setname_np(pthread_self(), fmt::format("lane-{}", options_.name).substr(0, 15).c_str());
   Beat();
   loop_.Run();
@@ -66,9 +73,11 @@ void Lane::Beat() {
 
 // What is to be done on disk; drops and calls are left.
 void Lane::KeepSpool(Time now, DeliveryActions* actions) {
-  if (spool_.has_value()) {
-    spool_->Execute(&delivery_, now, std::chrono::system_clock::now(), actions);
-  }
+  if (!spool_.has_value()) return;
+  spool_->Execute(&delivery_, now, std::chrono::system_clock::now(), actions, [this] {
+    if (gave_up_.load(std::memory_order_relaxed) != Time{}) gave_up_ = Now();
+    return !abandoned_.load(std::memory_order_acquire);
+  });
 }
 
 void Lane::Pump() {
@@ -278,22 +287,34 @@ void Lane::End(Exporter* exporter) {
 }
 
 void Lane::Drain(Time deadline) {
+  Stage stage = Stage::kNew;
+  if (stage_.compare_exchange_strong(stage, Stage::kOver)) {
+    GiveUp();
+    finished_.store(true, std::memory_order_release);
+  }
+  if (stage != Stage::kRunning) return;
   loop_.Post([this, deadline] {
     drain_deadline_ = deadline;
     Act([&](Time now, DeliveryActions* actions) { delivery_.OnDrain(now, actions); });
   });
 }
 
-// Everything is delivered, or the time is over.
-void Lane::Finish() {
-  drain_deadline_ = kTimeNever;
+// What is left goes to the spool, or is counted.
+void Lane::GiveUp() {
+  const Time now = Now();
+  gave_up_ = now;
   pumping_ = true;  // the results of abandoned calls change nothing any more
   DeliveryActions actions;
-  const Time now = Now();
   while (BatchRef batch = inbox_.Pop()) delivery_.OnBatch(std::move(batch), now, &actions);
   actions.calls.clear();  // they are not started any more
   delivery_.Abandon(&actions);
   KeepSpool(now, &actions);
+}
+
+// Everything is delivered, or the time is over.
+void Lane::Finish() {
+  drain_deadline_ = kTimeNever;
+  GiveUp();
   for (const auto& way : ways_) End(way->exporter.get());
   if (prepared_ != nullptr) End(prepared_.get());
   timer_->Cancel();
@@ -302,14 +323,16 @@ void Lane::Finish() {
   loop_.Stop();
 }
 
+bool Lane::Ends(Time deadline) const {
+  if (finished()) return false;
+  const Time gave_up = gave_up_;
+  return Now() < (gave_up == Time{} ? deadline : std::max(deadline, gave_up + kWriteMax));
+}
+
 bool Lane::Join(Time deadline) {
-  while (!finished() && Now() < deadline) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  while (Ends(deadline)) std::this_thread::sleep_for(std::chrono::milliseconds(2));
   if (!finished()) {
-    // From here on the lane changes nothing any more: the caller reads a final ledger.
     abandoned_.store(true, std::memory_order_release);
-    const uint64_t held = account_.held.value();
-    account_.Drop(DropReason::kShutdown, held);
-    account_.held.Sub(held);
     return false;
   }
   if (thread_.joinable()) thread_.join();

@@ -2,8 +2,8 @@
 // other: one that hangs, hangs alone.
 //
 // Room:      warm.
-// Lifecycle: made, Start (exporter started, thread running), Drain, Join, destroyed. The app makes and ends
-//            lanes; workers only see the inbox.
+// Lifecycle: made, Start (its exporter), Run (its thread), Drain, Join, destroyed. The app makes and ends lanes;
+//            workers only see the inbox.
 // Threads:   the lane's own thread runs everything but the methods below, which any thread may call.
 // Errors:    Start fails with what the exporter says; afterwards failures are counted, logged and retried.
 #pragma once
@@ -75,6 +75,8 @@ class Lane {
   Lane& operator=(const Lane&) = delete;
 
   absl::Status Start();
+  // Documents are sent from now on. Nothing happens after a Drain.
+  void Run();
 
   [[nodiscard]] const std::string& name() const { return options_.name; }
   [[nodiscard]] LaneInbox& inbox() { return inbox_; }
@@ -113,16 +115,20 @@ class Lane {
   void Replace(std::unique_ptr<Exporter> exporter);
 
   // No more batches will come: ends the thread when all is delivered, or gives up at `deadline`: what is left goes
-  // to the spool, or is counted as shutdown. REQUIRES: Start; the workers have ended.
+  // to the spool, or is counted as shutdown. A lane that does not run gives up here and now, also while another thread
+  // is in its Start. REQUIRES: the workers have ended.
   void Drain(Time deadline);
   // The drain is over.
   [[nodiscard]] bool finished() const { return finished_.load(std::memory_order_acquire); }
-  // Waits for the thread until `deadline`. False when the exporter hangs: the thread still runs, the lane
-  // must not be destroyed, and what it held is counted as dropped from here.
+  // It is not finished, and must be waited for: it is not yet `deadline`, or what is left is on its way to the spool, and
+  // no write hangs.
+  [[nodiscard]] bool Ends(Time deadline) const;
+  // Waits for the thread while Ends(deadline). False when the exporter or the disk hangs: the thread still runs, the
+  // lane must not be destroyed, and from here its books do not matter any more; what it holds is lost.
   [[nodiscard]] bool Join(Time deadline);
 
  private:
-  void Run();
+  void Loop();
   void Pump();
   void KeepSpool(Time now, DeliveryActions* actions);
   void Execute(DeliveryActions actions);
@@ -131,6 +137,7 @@ class Lane {
   void Act(const std::function<void(Time now, DeliveryActions*)>& event);
   void EndWays();
   void End(Exporter* exporter);
+  void GiveUp();
   void Finish();
   void Beat();
 
@@ -143,6 +150,9 @@ class Lane {
   std::atomic<int> window_{0};
   std::atomic<Circuit> circuit_{Circuit::kClosed};
   std::atomic<uint64_t> turns_{0};
+  enum class Stage : uint8_t { kNew, kRunning, kOver };
+  std::atomic<Stage> stage_{Stage::kNew};
+  std::atomic<Time> gave_up_{Time{}};  // then, or at the last write to the spool since then
   std::atomic<bool> finished_{false};
   std::atomic<bool> abandoned_{false};
 

@@ -1,14 +1,16 @@
 // Tested by tests/unit/engine/delivery/spool_keeper_test.cc and tests/sim.
 #include "engine/delivery/spool_keeper.h"
 
+#include <span>
 #include <utility>
 #include <vector>
 
 namespace mobula {
 
-void SpoolKeeper::Execute(Delivery* delivery, Time now, SystemTime wall, DeliveryActions* actions) {
+void SpoolKeeper::Execute(Delivery* delivery, Time now, SystemTime wall, DeliveryActions* actions,
+                          const std::function<bool()>& go_on) {
   while (!actions->spool_empty()) {
-    if (!actions->spills.empty()) Append(delivery, now, wall, actions);
+    if (!actions->spills.empty() && !Append(delivery, now, wall, actions, go_on)) return;
     for (const auto& settle : std::exchange(actions->settles, {})) {
       lane_->Done(settle.token, settle.documents);
     }
@@ -18,19 +20,26 @@ void SpoolKeeper::Execute(Delivery* delivery, Time now, SystemTime wall, Deliver
   }
 }
 
-void SpoolKeeper::Append(Delivery* delivery, Time now, SystemTime wall, DeliveryActions* actions) {
+bool SpoolKeeper::Append(Delivery* delivery, Time now, SystemTime wall, DeliveryActions* actions,
+                         const std::function<bool()>& go_on) {
   const std::vector<DeliveryActions::Spill> spills = std::exchange(actions->spills, {});
   std::vector<SpoolItem> items;
   items.reserve(spills.size());
   for (const auto& spill : spills) items.push_back({spill.batch.get(), spill.documents});
-  size_t appended = 0;
-  // Why it failed is for the spool to tell.
-  (void)lane_->Append(items, wall, &appended);
-  for (size_t i = 0; i < appended; ++i) delivery->OnSpilled(spills[i].id, true, now, actions);
+  size_t done = 0;
+  for (absl::Status status; status.ok() && done < spills.size();) {
+    size_t appended = 0;
+    // Why it failed is for the spool to tell.
+    status = lane_->Append(std::span(items).subspan(done), wall, &appended);
+    if (!go_on()) return false;
+    // At once: until then they are in the books twice.
+    for (; appended > 0; --appended) delivery->OnSpilled(spills[done++].id, true, now, actions);
+  }
   // Each goes to the front of what waits: the newest first keeps their order.
-  for (size_t i = spills.size(); i > appended; --i) {
+  for (size_t i = spills.size(); i > done; --i) {
     delivery->OnSpilled(spills[i - 1].id, false, now, actions);
   }
+  return true;
 }
 
 void SpoolKeeper::Fetch(Delivery* delivery, Time now, SystemTime wall, DeliveryActions* actions) {

@@ -8,6 +8,7 @@
 // Limits:    one frame at a time; 256 KiB of its own from the first one on.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "engine/batch/batch_builder.h"
@@ -22,11 +23,14 @@ class SpoolKeeper {
 
   // Before each event.
   void Tell(Delivery* delivery) const { delivery->set_spool_waiting(lane_->waiting()); }
-  // Until *actions holds drops and calls only.
-  void Execute(Delivery* delivery, Time now, SystemTime wall, DeliveryActions* actions);
+  // Until *actions holds drops and calls only. After each write to the disk `go_on` is asked; when it says no, nothing
+  // more is done, of the books neither.
+  void Execute(Delivery* delivery, Time now, SystemTime wall, DeliveryActions* actions,
+               const std::function<bool()>& go_on);
 
  private:
-  void Append(Delivery* delivery, Time now, SystemTime wall, DeliveryActions* actions);
+  bool Append(Delivery* delivery, Time now, SystemTime wall, DeliveryActions* actions,
+              const std::function<bool()>& go_on);
   void Fetch(Delivery* delivery, Time now, SystemTime wall, DeliveryActions* actions);
 
   SpoolLane* const lane_;

@@ -76,24 +76,18 @@ absl::Status SpoolLane::Append(std::span<const SpoolItem> items, SystemTime now,
   }
   if (encoder_ == nullptr) encoder_ = std::make_unique<SpoolEncoder>();
   std::vector<Encoded> frames;
-  bool sendable = true;
-  while (sendable && *appended < items.size()) {
-    buffer_.clear();
-    frames.clear();
-    for (size_t i = *appended; i < items.size() && buffer_.size() < kGroupBytes; ++i) {
-      const size_t begin = buffer_.size();
-      sendable = encoder_->Encode(*items[i].batch, items[i].documents, now, &buffer_);
-      if (!sendable) break;
-      const DocumentSet documents = items[i].documents & items[i].batch->all();
-      frames.push_back({begin, buffer_.size(), static_cast<uint64_t>(Count(documents))});
+  buffer_.clear();
+  for (const SpoolItem& item : items) {
+    const size_t begin = buffer_.size();
+    if (begin >= kGroupBytes || !encoder_->Encode(*item.batch, item.documents, now, &buffer_)) {
+      break;
     }
-    size_t written = 0;
-    MutexLock lock(&spool_->mutex_);
-    const absl::Status status = spool_->Write(this, frames, now, &written);
-    *appended += written;
-    RETURN_IF_ERROR(status);
+    const DocumentSet documents = item.documents & item.batch->all();
+    frames.push_back({begin, buffer_.size(), static_cast<uint64_t>(Count(documents))});
   }
-  return sendable ? absl::OkStatus() : absl::InvalidArgumentError("no documents to be sent");
+  if (frames.empty()) return absl::InvalidArgumentError("no documents to be sent");
+  MutexLock lock(&spool_->mutex_);
+  return spool_->Write(this, frames, now, appended);
 }
 
 std::optional<SpooledFrame> SpoolLane::Next(SystemTime now) {
@@ -191,8 +185,16 @@ Spool::Spool(const Options& options, SpoolDisk* disk, Log* log)
   name_token_ = static_cast<uint32_t>(random_());
 }
 
-Spool::~Spool() {
+Spool::~Spool() { Close(); }
+
+void Spool::Close() {
   if (options_.fsync != Fsync::kNever) SyncDirty();
+  MutexLock lock(&mutex_);
+  for (const auto& lane : lanes_) {
+    for (const FileRef& file : lane->files_) file->handle.reset();
+  }
+  home_.reset();
+  off_ = "closed";
 }
 
 SpoolLane* Spool::lane(std::string_view backend) {
@@ -424,22 +426,18 @@ uint64_t Spool::FileBytesMax() const {
 
 absl::Status Spool::Write(SpoolLane* lane, std::span<const Encoded> frames, SystemTime now,
                           size_t* written) {
-  absl::Status status = Accepts(*lane, now);
-  if (!status.ok()) return status;
+  RETURN_IF_ERROR(Accepts(*lane, now));
   const uint64_t max = FileBytesMax();
-  while (*written < frames.size() && status.ok()) {
-    const std::span<const Encoded> rest = frames.subspan(*written);
-    const auto end_with = [&](size_t count) {
-      const uint64_t base = lane->current_ ? lane->current_->bytes : kSpoolFileHeaderBytes;
-      return base + rest[count - 1].end - rest[0].begin;
-    };
-    if (lane->current_ != nullptr && end_with(1) > max) Seal(lane);
-    size_t count = 1;
-    while (count < rest.size() && end_with(count + 1) <= max) ++count;
-    status = WriteGroup(lane, rest.first(count), now);
-    if (status.ok()) *written += count;
-  }
-  if (!frames.empty()) NoteWrite(status, now);
+  const auto end_with = [&](size_t count) {
+    const uint64_t base = lane->current_ ? lane->current_->bytes : kSpoolFileHeaderBytes;
+    return base + frames[count - 1].end;
+  };
+  if (lane->current_ != nullptr && end_with(1) > max) Seal(lane);
+  size_t count = 1;
+  while (count < frames.size() && end_with(count + 1) <= max) ++count;
+  absl::Status status = WriteGroup(lane, frames.first(count), now);
+  if (status.ok()) *written = count;
+  NoteWrite(status, now);
   UpdateWaiting(lane);
   return status;
 }
@@ -517,6 +515,7 @@ void Spool::Seal(SpoolLane* lane) {
 
 absl::Status Spool::OpenHandle(File* file) {
   if (file->handle != nullptr) return absl::OkStatus();
+  if (home_ == nullptr) return absl::UnavailableError(off_);
   ASSIGN_OR_RETURN(file->handle, home_->dir()->Open(file->name, SpoolAccess::kWrite));
   return absl::OkStatus();
 }
@@ -700,7 +699,7 @@ void Spool::Forget(SpoolLane* lane, const FileRef& file) {
 }
 
 void Spool::FinishIfDone(SpoolLane* lane, const FileRef& file) {
-  if (file->gone.has_value() || !file->surveyed) return;
+  if (home_ == nullptr || file->gone.has_value() || !file->surveyed) return;
   const bool read = file->cursor >= file->bytes && file->out == 0;
   if (file->documents > 0 && !read) return;
   if (file->documents > 0) {

@@ -1,8 +1,8 @@
 // The spool: documents that wait on disk for their backend, and survive the process.
 //
 // Room:      warm: per batch; every call may wait for the disk.
-// Lifecycle: opened once per process, after its backends are known; Housekeep about once a second; destroyed after
-//            the lanes' threads have ended. A SpoolLane lives as long as the Spool.
+// Lifecycle: opened once per process, after its backends are known; Housekeep about once a second; Close, destroyed
+//            after the lanes' threads have ended. A SpoolLane lives as long as the Spool.
 // Threads:   any. One thread at a time uses a given SpoolLane. One lock guards the books, held while the disk
 //            works, so that a disk that hangs hangs all lanes that spool.
 // Errors:    the disk never ends the program: Append answers an error and the documents stay the caller's; a
@@ -61,8 +61,8 @@ class SpoolLane {
  public:
   // OK: the documents are on disk and no longer the caller's. Else nothing of the batch is.
   absl::Status Append(const Batch& batch, DocumentSet documents, SystemTime now);
-  // Many at once: fewer writes, and one wait for the device where Fsync::kBatch wants it. `*appended` first
-  // items are on disk, also when it fails; the rest are not.
+  // Many in one write, with one wait for the device where Fsync::kBatch wants it. OK: the first `*appended` items, one at
+  // least, are on disk; the rest did not fit into that write, and are asked for again. Else none is.
   absl::Status Append(std::span<const SpoolItem> items, SystemTime now, size_t* appended);
 
   // Lends the oldest frame that is not lent; nothing when there is none, or when the disk cannot be read now.
@@ -195,6 +195,10 @@ class Spool {
   // Tries again what failed, adopts what other instances left, drops what is too old, syncs.
   void Housekeep(SystemTime now);
 
+  // The end: what was written is on the device (not with Fsync::kNever), the directory is another's to adopt, or gone
+  // when it is empty. From now on it is off; the accounts stay.
+  void Close();
+
   [[nodiscard]] State state() const;
 
  private:
@@ -228,9 +232,10 @@ class Spool {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // --- writing
+  // As many of `frames` as go into one file.
   absl::Status Write(SpoolLane* lane, std::span<const Encoded> frames, SystemTime now,
                      size_t* written) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Frames that go into one file: all of them, or none.
+  // All of them, or none.
   absl::Status WriteGroup(SpoolLane* lane, std::span<const Encoded> frames, SystemTime now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Begin(SpoolLane* lane, SystemTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from fake_xray import FakeXray, Key
-from mobula import KEY, SANITIZED, Mobula, check_balance, read_lines, same_documents, segment, wait_for
+from mobula import KEY, SANITIZED, Mobula, check_balance, free_port, read_lines, same_documents, segment, wait_for
 
 RATE = 2000 if SANITIZED else 6000
 
@@ -292,3 +292,27 @@ def test_many_hangups_and_an_end_in_the_middle(tmp_path):
         m.process.send_signal(signal.SIGHUP)
         nothing_lost(m.stop(), documents)
         same_documents(read_lines(tmp_path / "a.jsonl") + read_lines(tmp_path / "b.jsonl"), documents)
+
+
+def test_a_reload_that_fails_sends_nothing_of_a_new_backend(tmp_path):
+    """What the spool holds for a backend that only the refused configuration knows stays where it is."""
+    with FakeXray(keys=[Key(*KEY)]) as away, FakeXray(keys=[Key(*KEY)]) as other:
+        away.fail(status=503)
+        variables = {"AWS_REGION": None, "AWS_EC2_METADATA_DISABLED": None,
+                     "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://127.0.0.1:{free_port()}"}
+        buffer = {"memory": "8MiB", "spool": {"path": str(tmp_path / "spool")}}
+        with Mobula(tmp_path, {"prod": xray(away)}, environment=variables, buffer=buffer, shutdown={"grace": "500ms"}) as m:
+            sent = [segment() for _ in range(100)]
+            m.send(*sent)
+            m.settled(len(sent), lanes=())
+            assert m.stop()["lanes"]["prod"]["spooled"] == len(sent)
+            away.heal()
+            m.sent = 0
+            write(m, backends={"other": xray(other)})
+            m.start()
+            write(m, backends={"other": xray(other), "prod": xray(away), "nowhere": {"type": "xray"}})
+            hang_up(m, "failed")
+            assert not away.documents
+            reload(m, backends={"other": xray(other), "prod": xray(away)})
+            wait_for(lambda: len(away.documents) == len(sent), "what was spooled")
+            assert m.stop()["lanes"]["prod"]["delivered"] == len(sent)

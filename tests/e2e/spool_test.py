@@ -4,11 +4,13 @@ import glob
 import json
 import os
 import signal
+import socket
 import stat
+import subprocess
 
 import pytest
 from fake_xray import FakeXray, Key
-from mobula import KEY, Mobula, check_balance, same_documents, segment, wait_for
+from mobula import BINARY, KEY, Mobula, check_balance, same_documents, segment, wait_for
 
 
 def documents(count, first=0, pad=500):
@@ -88,6 +90,51 @@ def test_what_an_end_leaves_is_sent_by_the_next_start(tmp_path):
             m.stop()
         # What was in flight may have arrived before.
         assert set(sent) == set(taken(fake))
+
+
+def test_an_end_waits_while_what_is_left_goes_to_disk(tmp_path):
+    """More than can be written in a moment, and a device that is waited for."""
+    with FakeXray(keys=[Key(*KEY)]) as fake:
+        fake.fail(hang=True)
+        with agent(tmp_path, fake, spool={"fsync": "batch"}) as m:
+            m.config["buffer"]["memory"] = "96MiB"
+            m.config["backends"]["prod"]["timeout"] = "60s"
+            m.config["shutdown"] = {"grace": "200ms"}
+            m.stop()
+            m.write_config()
+            m.start()
+            sent = [segment(metadata={"noise": os.urandom(900).hex()}) for _ in range(20000)]
+            m.send(*sent, rate=10000)
+            m.settled(len(sent), lanes=())
+            books = lane(m.stop())
+            assert books["spooled"] == len(sent) and not books["dropped"] and books["held"] == 0, books
+
+
+@pytest.mark.parametrize("ends", ("by a signal", "for want of a region"))
+def test_what_came_before_an_end_of_the_start_goes_to_disk(tmp_path, ends):
+    with FakeXray(keys=[Key(*KEY)]) as fake, socket.socket() as metadata:
+        metadata.bind(("127.0.0.1", 0))
+        metadata.listen(50)
+        variables = {"AWS_REGION": None, "AWS_EC2_METADATA_DISABLED": None,
+                     "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://127.0.0.1:{metadata.getsockname()[1]}"}
+        buffer = {"memory": "8MiB", "spool": {"path": str(tmp_path / "spool")}}
+        with Mobula(tmp_path, {"prod": {"type": "xray", "endpoint": fake.url}}, environment=variables, buffer=buffer,
+                    shutdown={"grace": "500ms"}, start=False) as m:
+            m.launch()
+            wait_for(lambda: m.events("admin"), "the sockets")
+            sent = documents(300)
+            m.send(*sent)
+            wait_for(lambda: m.ledger()["ingest"]["datagrams"] == len(sent), "the datagrams")
+            if ends == "by a signal":
+                m.process.send_signal(signal.SIGTERM)
+            else:
+                metadata.close()
+            assert m.process.wait(60) == (0 if ends == "by a signal" else 1), m.log[-2000:]
+            books = m.final_ledger()
+            check_balance(books)
+            assert lane(books)["spooled"] == len(sent), books
+        ran = subprocess.run([BINARY, "spool", "ls", "--json", str(tmp_path / "spool")], stdout=subprocess.PIPE, check=True)
+        assert json.loads(ran.stdout)["documents"] == len(sent)
 
 
 def test_a_kill_loses_nothing_that_is_on_disk(tmp_path):

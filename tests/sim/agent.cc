@@ -195,7 +195,7 @@ bool VirtualLane::Keep(DeliveryActions* actions) {
   if (!keeper_.has_value() || actions->spool_empty()) return true;
   const Time now = world_->loop->now();
   world_->disk_delay = Duration::zero();
-  keeper_->Execute(&delivery_, now, world_->loop->wall(), actions);
+  keeper_->Execute(&delivery_, now, world_->loop->wall(), actions, [] { return true; });
   if (world_->disk_delay > Duration::zero()) {
     busy_until_ = std::max(now, world_->disk_busy_until) + world_->disk_delay;
     world_->disk_busy_until = busy_until_;

@@ -44,6 +44,7 @@ class AgentTest : public ::testing::Test {
     absl::StatusOr<std::unique_ptr<Agent>> agent = Agent::Create(config_, log_.get());
     ASSERT_TRUE(agent.ok()) << agent.status();
     agent_ = *std::move(agent);
+    agent_->Receive();
     ASSERT_TRUE(agent_->Start().ok());
   }
   void Send(const std::string& bytes) {

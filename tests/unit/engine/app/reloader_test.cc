@@ -26,6 +26,7 @@ class ReloaderTest : public ::testing::Test {
     absl::StatusOr<std::unique_ptr<Agent>> agent = Agent::Create(running_, log_.get());
     ASSERT_TRUE(agent.ok()) << agent.status();
     agent_ = *std::move(agent);
+    agent_->Receive();
     ASSERT_TRUE(agent_->Start().ok());
     reloader_.emplace(
         agent_.get(), &running_,

@@ -4,11 +4,14 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <future>
 #include <mutex>
+#include <random>
 #include <string>
 
 #include "engine/base/log.h"
 #include "engine/batch/batch_builder.h"
+#include "tests/support/fake_spool_disk.h"
 
 namespace mobula {
 namespace {
@@ -66,7 +69,18 @@ class LaneTest : public ::testing::Test {
   std::unique_ptr<Lane> lane_;
   std::optional<LaneInbox::Producer> producer_;
 
-  void Make(ScriptedExporter::Script script, size_t quota = 4 << 20) {
+  std::mt19937 random_{1};
+  FakeSpoolDisk disk_;
+  std::unique_ptr<Spool> spool_;
+
+  void OpenSpool() {
+    Spool::Options options;
+    options.path = "/spool";
+    options.seed = 1;
+    spool_ = *Spool::Open(options, {{"test", "far"}}, &disk_, log_.get(),
+                          std::chrono::system_clock::now());
+  }
+  void Make(ScriptedExporter::Script script, size_t quota = 4 << 20, bool run = true) {
     Lane::Options options;
     options.name = "test";
     options.quota = quota;
@@ -74,6 +88,11 @@ class LaneTest : public ::testing::Test {
     options.delivery.quota = quota;
     options.delivery.backoff_min = milliseconds(1);
     options.log = log_.get();
+    if (spool_ != nullptr) {
+      options.delivery.spool = true;
+      options.spool = spool_->lane("test");
+      options.pool = pool_.get();
+    }
     options.dead_letter = [this](std::string_view, std::string_view reason, std::string_view code,
                                  std::string_view document) {
       const std::lock_guard<std::mutex> lock(mutex_);
@@ -84,11 +103,15 @@ class LaneTest : public ::testing::Test {
     lane_ = std::make_unique<Lane>(std::move(options), std::move(exporter));
     producer_.emplace(lane_->inbox().MakeProducer());
     ASSERT_TRUE(lane_->Start().ok());
+    if (run) lane_->Run();
   }
-  void Push(size_t documents) {
+  void Push(size_t documents, size_t bytes = 0) {
     BatchBuilder builder(pool_.get(), {64, seconds(1)});
+    std::string noise;
+    while (noise.size() < bytes) noise += static_cast<char>('a' + random_() % 26);
     for (size_t i = 0; i < documents; ++i) {
-      ASSERT_TRUE(builder.Add("{\"i\":" + std::to_string(i) + "}", DocumentKind::kJson,
+      const std::string more = noise.empty() ? "" : ",\"noise\":\"" + noise + "\"";
+      ASSERT_TRUE(builder.Add("{\"i\":" + std::to_string(i) + more + "}", DocumentKind::kJson,
                               RejectReason::kNone, Now()));
     }
     BatchRef batch = builder.Close();
@@ -160,6 +183,58 @@ TEST_F(LaneTest, DeadLettersWhatIsRefused) {
   ASSERT_TRUE(lane_->Join(Now() + seconds(10)));
   EXPECT_EQ(dead_, std::vector<std::string>{"refused/InvalidId/{\"i\":1}"});
   EXPECT_EQ(lane_->account().delivered.value(), 2U);
+}
+
+TEST_F(LaneTest, TheEndWaitsForASlowDiskAndNotForOneThatHangs) {
+  std::promise<void> hangs;
+  const std::shared_future<void> hanging = hangs.get_future().share();
+  std::atomic<int> writes{0};
+  std::atomic<int> hang_at{0};
+  disk_.fault = [&](FakeSpoolDisk::Operation operation, const std::string&) {
+    if (operation != FakeSpoolDisk::Operation::kWrite) return absl::OkStatus();
+    std::this_thread::sleep_for(milliseconds(20));
+    if (++writes == hang_at) hanging.wait();
+    return absl::OkStatus();
+  };
+  OpenSpool();
+  Make([](const ExportCall&, ExportDone) {}, 4 << 20, /*run=*/true);
+  // A write takes half a megabyte.
+  for (int i = 0; i < 40; ++i) Push(1, 50'000);
+  ASSERT_TRUE(Eventually([&] { return lane_->account().held.value() == 40; }));
+  lane_->Drain(Now());
+  // Longer than that: it is waited for while it moves.
+  ASSERT_TRUE(lane_->Join(Now() + milliseconds(100)));
+  EXPECT_EQ(spool_->lane("test")->account().held.value(), 40U);
+  EXPECT_EQ(lane_->account().held.value(), 0U);
+  EXPECT_GT(writes, 3);
+  EXPECT_EQ(lane_->account().dropped_total(), 0U);
+
+  lane_.reset();
+  hang_at = writes + 2;
+  Make([](const ExportCall&, ExportDone) {});
+  for (int i = 0; i < 40; ++i) Push(1, 50'000);
+  ASSERT_TRUE(Eventually([&] { return lane_->account().held.value() == 40; }));
+  lane_->Drain(Now());
+  EXPECT_FALSE(lane_->Join(Now() + milliseconds(100)));
+  // Nothing was counted twice, and nothing is counted any more when the disk goes on.
+  const uint64_t held = lane_->account().held.value();
+  EXPECT_GT(held, 0U);
+  hangs.set_value();
+  ASSERT_TRUE(Eventually([&] { return lane_->finished(); }));
+  EXPECT_EQ(lane_->account().held.value(), held);
+  EXPECT_TRUE(lane_->Join(Now() + milliseconds(100)));
+}
+
+TEST_F(LaneTest, ALaneThatNeverRanGivesUpWhatItHolds) {
+  OpenSpool();
+  Make([](const ExportCall&, ExportDone) { FAIL() << "nothing is sent"; }, 4 << 20, /*run=*/false);
+  Push(4);
+  lane_->Drain(Now() + seconds(10));
+  EXPECT_TRUE(lane_->finished());
+  EXPECT_EQ(spool_->lane("test")->account().held.value(), 4U);
+  EXPECT_EQ(lane_->account().dropped_total(), 0U);
+  lane_->Run();
+  EXPECT_TRUE(lane_->Join(Now() + milliseconds(100)));
 }
 
 TEST_F(LaneTest, GivesUpAtTheDeadlineAndCounts) {

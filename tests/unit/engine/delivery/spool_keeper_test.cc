@@ -81,7 +81,9 @@ class SpoolKeeperTest : public ::testing::Test {
     delivery_->OnTimer(now_, &actions_);
     Keep();
   }
-  void Keep() { keeper_->Execute(delivery_.get(), now_, Wall(), &actions_); }
+  void Keep() {
+    keeper_->Execute(delivery_.get(), now_, Wall(), &actions_, [] { return true; });
+  }
   std::vector<DeliveryActions::Call> TakeCalls() { return std::exchange(actions_.calls, {}); }
 
   // The far side fails until all there is lies on disk, but for what asks.
