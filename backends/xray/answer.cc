@@ -18,7 +18,29 @@ using std::chrono::system_clock;
 
 constexpr seconds kRetryAfterMax = std::chrono::hours(1);
 
-constexpr std::string_view kTimeoutCodes[] = {"RequestTimeout", "RequestTimeoutException"};
+// The service's own faults, which pass: the common errors of AWS, in all spellings, and those of its front ends.
+constexpr std::string_view kServiceFaultCodes[] = {
+    "DependencyTimeoutException",
+    "InternalError",
+    "InternalErrorException",
+    "InternalFailure",
+    "InternalFailureException",
+    "InternalServerError",
+    "InternalServerException",
+    "InternalServerErrorException",
+    "InternalServiceError",
+    "InternalServiceErrorException",
+    "InternalServiceException",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "ServerError",
+    "ServiceException",
+    "ServiceUnavailable",
+    "ServiceUnavailableError",
+    "ServiceUnavailableException",
+    "TimeoutError",
+    "TimeoutException",
+};
 constexpr std::string_view kTooLargeCodes[] = {"RequestEntityTooLarge", "RequestTooLarge",
                                                "RequestEntityTooLargeException"};
 
@@ -41,7 +63,7 @@ Duration ReadRetryAfter(std::string_view text, system_clock::time_point now) {
 Verdict JudgeStatus(int status, std::string_view code) {
   if (IsAwsThrottling(code) || status == 429) return Verdict::kThrottled;
   if (IsOneOf(code, kTooLargeCodes) || status == 413) return Verdict::kTooLarge;
-  if (IsOneOf(code, kTimeoutCodes) || status == 408 || status >= 500) return Verdict::kRetry;
+  if (IsOneOf(code, kServiceFaultCodes) || status == 408 || status >= 500) return Verdict::kRetry;
   // Who we are, or may do, is wrong: data must wait until somebody repairs that.
   if (status == 401 || status == 403 || status == 407) return Verdict::kHold;
   if (IsAwsCredentialFault(code) || IsAwsClockFault(code) || code.starts_with("AccessDenied") ||
@@ -50,6 +72,14 @@ Verdict JudgeStatus(int status, std::string_view code) {
   }
   // A redirect is no answer of X-Ray; it may be a portal that goes away.
   return status / 100 == 4 ? Verdict::kRefused : Verdict::kRetry;
+}
+
+// Of a single document. The code may be the number of a status, as it is in other answers of X-Ray.
+Verdict JudgeEntry(std::string_view code) {
+  if (IsAwsThrottling(code) || code == "429") return Verdict::kThrottled;
+  const bool passes =
+      IsOneOf(code, kServiceFaultCodes) || code == "408" || (code.size() == 3 && code[0] == '5');
+  return passes ? Verdict::kRetry : Verdict::kRefused;
 }
 
 XrayAnswer JudgeSuccess(const HttpResponse& response) {
@@ -84,7 +114,7 @@ XrayAnswer JudgeSuccess(const HttpResponse& response) {
     const std::string_view code = entry.FindString("ErrorCode");
     answer.unprocessed.push_back({std::string(entry.FindString("Id")), Cut(code, kAwsCodeBytesMax),
                                   Cut(entry.FindString("Message"), kAwsMessageBytesMax),
-                                  IsAwsThrottling(code) ? Verdict::kThrottled : Verdict::kRefused});
+                                  JudgeEntry(BareAwsCode(code))});
   }
   return answer;
 }

@@ -20,7 +20,7 @@ struct XrayAnswer {
     std::string id;
     std::string code;
     std::string message;
-    Verdict verdict;  // kThrottled or kRefused
+    Verdict verdict;  // kThrottled, kRetry or kRefused
   };
 
   // For the whole call. With kDelivered and a code, a 200 that is no answer of X-Ray as we know it.

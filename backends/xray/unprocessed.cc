@@ -25,7 +25,7 @@ struct UnprocessedMatcher::Known {
 };
 
 UnprocessedMatcher::UnprocessedMatcher(const Batch& batch, DocumentSet documents)
-    : batch_(batch), unmatched_(documents) {}
+    : batch_(batch), documents_(documents), unmatched_(documents) {}
 UnprocessedMatcher::~UnprocessedMatcher() = default;
 
 void UnprocessedMatcher::ReadIds() {
@@ -33,7 +33,7 @@ void UnprocessedMatcher::ReadIds() {
   known_ = std::make_unique<Known[]>(batch_.size());
   SegmentScanner scanner(Validate::kJson, BatchBuilder::kDocumentBytesMax);
   std::string padded;
-  ForEach(unmatched_, [&](size_t i) {
+  ForEach(documents_, [&](size_t i) {
     const std::string_view document = batch_.document(i);
     if (document.empty()) return;
     padded.assign(document);
@@ -46,24 +46,28 @@ void UnprocessedMatcher::ReadIds() {
 }
 
 template <typename F>
-std::optional<UnprocessedMatcher::Match> UnprocessedMatcher::FindFirst(F&& is_it) {
+std::optional<UnprocessedMatcher::Match> UnprocessedMatcher::FindFirst(DocumentSet among,
+                                                                       F&& is_it) {
   ReadIds();
-  for (DocumentSet left = unmatched_; left != 0; left &= left - 1) {
-    const auto index = static_cast<size_t>(std::countr_zero(left));
-    if (!is_it(known_[index])) continue;
-    unmatched_ &= ~(DocumentSet{1} << index);
-    return Match{index, known_[index].trace_id};
-  }
-  return std::nullopt;
+  DocumentSet alike = 0;
+  ForEach(among, [&](size_t i) {
+    if (is_it(known_[i])) alike |= DocumentSet{1} << i;
+  });
+  if ((alike & unmatched_) == 0) return std::nullopt;
+  const auto index = static_cast<size_t>(std::countr_zero(alike & unmatched_));
+  unmatched_ &= ~(DocumentSet{1} << index);
+  return Match{index, alike, known_[index].trace_id};
 }
 
 std::optional<UnprocessedMatcher::Match> UnprocessedMatcher::Find(std::string_view id) {
   if (id.empty()) return std::nullopt;
-  return FindFirst([id](const Known& known) { return known.id == id; });
+  auto match = FindFirst(documents_, [id](const Known& known) { return known.id == id; });
+  if (match) named_ |= match->alike;
+  return match;
 }
 
 std::optional<UnprocessedMatcher::Match> UnprocessedMatcher::FindWithoutId() {
-  return FindFirst([](const Known& known) { return !IsSegmentId(known.id); });
+  return FindFirst(documents_ & ~named_, [](const Known& known) { return !IsSegmentId(known.id); });
 }
 
 void JoinUnprocessed(
@@ -71,21 +75,40 @@ void JoinUnprocessed(
     absl::FunctionRef<void(const XrayAnswer::Unprocessed&, const UnprocessedMatcher::Match*)>
         tell) {
   UnprocessedMatcher matcher(batch, documents);
+  const size_t count = answer->unprocessed.size();
   std::vector<std::optional<UnprocessedMatcher::Match>> matches;
+  matches.reserve(count);
   for (const XrayAnswer::Unprocessed& entry : answer->unprocessed) {
     matches.push_back(matcher.Find(entry.id));
   }
-  for (size_t i = 0; i < matches.size(); ++i) {
+  for (size_t i = 0; i < count; ++i) {
     const XrayAnswer::Unprocessed& entry = answer->unprocessed[i];
     std::optional<UnprocessedMatcher::Match>& match = matches[i];
     // "MissingId" of nobody is about a document in which nobody can read an id. What names neither a
     // document nor a reason is no entry.
     if (!match && !entry.code.empty()) match = matcher.FindWithoutId();
     tell(entry, match ? &*match : nullptr);
-    if (!match) continue;
-    answer->result.documents.push_back(
-        {static_cast<uint8_t>(match->index), entry.verdict, entry.code});
   }
+
+  DocumentSet settled = 0;
+  const auto settle = [&](DocumentSet which, Verdict verdict, const std::string& code) {
+    ForEach(which & ~settled, [&](size_t i) {
+      answer->result.documents.push_back({static_cast<uint8_t>(i), verdict, code});
+    });
+    settled |= which;
+  };
+  for (size_t i = 0; i < count; ++i) {
+    const XrayAnswer::Unprocessed& entry = answer->unprocessed[i];
+    if (matches[i] && entry.verdict != Verdict::kRefused) {
+      settle(matches[i]->alike, entry.verdict, entry.code);
+    }
+  }
+  for (size_t i = 0; i < count; ++i) {
+    if (matches[i]) {
+      settle(DocumentSet{1} << matches[i]->index, Verdict::kRefused, answer->unprocessed[i].code);
+    }
+  }
+  settle(matcher.named(), Verdict::kRetry, "");
 }
 
 }  // namespace mobula

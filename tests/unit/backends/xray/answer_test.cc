@@ -222,5 +222,26 @@ TEST(AnswerTest, UnprocessedDocuments) {
   for (size_t i = 2; i < 7; ++i) EXPECT_EQ(answer.unprocessed[i].id, "");
 }
 
+TEST(AnswerTest, AServicesOwnFaultWithADocumentPasses) {
+  const auto verdict = [](const std::string& code) {
+    const XrayAnswer answer =
+        Judge(200, R"({"UnprocessedTraceSegments":[{"Id":"aa","ErrorCode":")" + code + R"("}]})");
+    EXPECT_EQ(answer.unprocessed.at(0).code, code);
+    return answer.unprocessed.at(0).verdict;
+  };
+  for (const char* code :
+       {"InternalFailure", "InternalServerError", "InternalServiceError", "InternalError",
+        "ServiceUnavailable", "ServiceUnavailableException", "RequestTimeout", "TimeoutException",
+        "com.amazonaws.xray#InternalFailure", "500", "503", "504", "408"}) {
+    EXPECT_EQ(verdict(code), Verdict::kRetry) << code;
+  }
+  for (const char* code : {"Throttling", "TooManyRequestsException", "429"}) {
+    EXPECT_EQ(verdict(code), Verdict::kThrottled) << code;
+  }
+  for (const char* code : {"InvalidSegment", "ParseError", "MissingEndTime", "400", "5", ""}) {
+    EXPECT_EQ(verdict(code), Verdict::kRefused) << code;
+  }
+}
+
 }  // namespace
 }  // namespace mobula

@@ -3,6 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "tests/unit/backends/xray/batch_fixture.h"
 
 namespace mobula {
@@ -70,6 +74,56 @@ TEST_F(UnprocessedTest, UnreadDocumentsTakeEntriesWithoutId) {
   EXPECT_EQ(matcher.FindWithoutId()->index, 0U);
   EXPECT_EQ(matcher.FindWithoutId()->index, 1U);
   EXPECT_FALSE(matcher.FindWithoutId());
+}
+
+// What becomes of the documents of `batch`, by their index: '.' delivered, 't' throttled, 'a' again, 'r' refused.
+std::string Fates(const Batch& batch, DocumentSet documents,
+                  std::vector<XrayAnswer::Unprocessed> entries) {
+  XrayAnswer answer;
+  answer.unprocessed = std::move(entries);
+  JoinUnprocessed(batch, documents, &answer, [](const auto&, const auto*) {});
+  std::string fates(batch.size(), '.');
+  for (const DocumentVerdict& d : answer.result.documents) {
+    EXPECT_EQ(fates.at(d.index), '.') << "twice";
+    EXPECT_NE(documents >> d.index & 1, 0U) << "not in the call";
+    fates.at(d.index) = d.verdict == Verdict::kThrottled ? 't'
+                        : d.verdict == Verdict::kRetry   ? 'a'
+                                                         : 'r';
+  }
+  return fates;
+}
+
+TEST_F(UnprocessedTest, OfDocumentsThatAnEntryCannotTellApartNoneIsLost) {
+  const std::string a = "aaaaaaaaaaaaaaaa";
+  const std::string b = "bbbbbbbbbbbbbbbb";
+  const XrayAnswer::Unprocessed throttled{a, "ThrottledException", "", Verdict::kThrottled};
+  const XrayAnswer::Unprocessed failed{a, "InternalFailure", "", Verdict::kRetry};
+  const XrayAnswer::Unprocessed refused{a, "InvalidSegment", "", Verdict::kRefused};
+  const XrayAnswer::Unprocessed refused_b{b, "InvalidSegment", "", Verdict::kRefused};
+  const BatchRef batch = MakeBatch({Segment(a), Segment(b), Segment(a), Segment(b)});
+  const DocumentSet all = batch->all();
+  EXPECT_EQ(Fates(*batch, all, {throttled}), "t.t.");
+  EXPECT_EQ(Fates(*batch, all, {throttled, throttled}), "t.t.");
+  EXPECT_EQ(Fates(*batch, all, {failed}), "a.a.");
+  EXPECT_EQ(Fates(*batch, all, {refused}), "r.a.") << "the complete one is asked for again";
+  EXPECT_EQ(Fates(*batch, all, {refused, refused}), "r.r.");
+  EXPECT_EQ(Fates(*batch, all, {refused, throttled}), "t.t.");
+  EXPECT_EQ(Fates(*batch, all, {refused_b, throttled, refused_b}), "trtr");
+  EXPECT_EQ(Fates(*batch, 0b1110, {throttled, refused_b}), ".rta")
+      << "the first is not in the call";
+  EXPECT_EQ(Fates(*batch, 0b1110, {refused}), "..r.");
+  EXPECT_EQ(Fates(*batch, all, {refused, refused, refused, throttled}), "r.r.")
+      << "more entries than documents: the rest are about nobody";
+}
+
+TEST_F(UnprocessedTest, AThrottledDocumentWithoutIdMayBeAnyOfThem) {
+  const std::string a = "aaaaaaaaaaaaaaaa";
+  const BatchRef batch = MakeBatch({"{}", Segment(a), R"({"id":7})"});
+  const XrayAnswer::Unprocessed throttled{"", "ThrottledException", "", Verdict::kThrottled};
+  const XrayAnswer::Unprocessed refused{"", "MissingId", "", Verdict::kRefused};
+  EXPECT_EQ(Fates(*batch, batch->all(), {throttled}), "t.t");
+  EXPECT_EQ(Fates(*batch, batch->all(), {refused}), "r..");
+  EXPECT_EQ(Fates(*batch, batch->all(), {refused, throttled}), "t.t");
 }
 
 }  // namespace
