@@ -12,10 +12,17 @@ constexpr Duration kDrainBackoffMax = std::chrono::seconds(1);
 // The spool refuses for a second after an error; asking earlier is of no use.
 constexpr Duration kSpoolPause = std::chrono::seconds(1);
 constexpr size_t kFramesMax = 8;
+constexpr Duration kTimeoutMax = std::chrono::seconds(60);
+constexpr int kTimeoutFactorMax = 4;
+// Failures of a batch, while others pass, after which it is halved; of one document, after which it is given up.
+constexpr int kStrikesToSplit = 3;
+constexpr int kStrikesToDrop = 16;
 
 double WindowMax(const Delivery::Options& options) {
   return options.concurrency > 0 ? options.concurrency : Delivery::kConcurrencyMax;
 }
+
+bool TimedOut(const ExportResult& result) { return result.code == "timeout"; }
 
 bool Later(const Time& a, const Time& b) { return a > b; }
 
@@ -44,7 +51,7 @@ std::string_view CircuitName(Circuit circuit) noexcept {
 
 void Delivery::OnBatch(BatchRef batch, Time now, DeliveryActions* actions) {
   const DocumentSet all = batch->all();
-  ready_.push_back({std::make_shared<Held>(std::move(batch), account_), all, 0, {}});
+  ready_.push_back({std::make_shared<Held>(std::move(batch), account_), all});
   Proceed(now, actions);
 }
 
@@ -60,7 +67,9 @@ void Delivery::OnResult(CallId id, const ExportResult& result, Time now, Deliver
   const Item& item = call.item;
   const DocumentSet taken = result.taken == 0 ? item.documents : result.taken & item.documents;
   if (const DocumentSet rest = item.documents & ~taken; rest != 0) {
-    PutBack({item.held, rest, item.attempts - 1, {}}, actions);
+    Item left = item.With(rest);
+    --left.attempts;
+    PutBack(std::move(left), actions);
   }
   const DocumentSet common = SettleSingly(item, result, taken, now, actions);
   switch (result.verdict) {
@@ -71,12 +80,16 @@ void Delivery::OnResult(CallId id, const ExportResult& result, Time now, Deliver
     case Verdict::kRetry:
     case Verdict::kThrottled:
     case Verdict::kHold:
-      OnFailure(result.verdict, call, result.retry_after, now);
-      if (common != 0) PutBack({item.held, common, item.attempts, {}}, actions);
+      OnFailedCall(call, common, result, now, actions);
       break;
     case Verdict::kTooLarge:
       // Says nothing of the far side: a body can be too large before anybody saw it.
-      SplitOrDrop({item.held, common, item.attempts, {}}, result.code, actions);
+      if (Count(common) > 1) {
+        // The size was the mistake, not the far side: both halves count as new.
+        Split({item.held, common}, now, actions);
+      } else {
+        DropDocuments(item, common, DropReason::kTooLarge, result.code, actions);
+      }
       break;
     case Verdict::kRefused:
       // The far side is there and answers: no reason to rest.
@@ -93,9 +106,47 @@ void Delivery::OnResult(CallId id, const ExportResult& result, Time now, Deliver
   Proceed(now, actions);
 }
 
+// A far side that is away is told from a batch that it cannot bear by the others: if they pass, it is the batch.
+void Delivery::OnFailedCall(const InFlight& call, DocumentSet documents, const ExportResult& result,
+                            Time now, DeliveryActions* actions) {
+  Item again = call.item.With(documents);
+  if (TimedOut(result)) ++again.timeouts;
+  // Too many calls are no fault of what was in this one.
+  const bool load = result.verdict == Verdict::kThrottled && result.http_status != 0;
+  const bool struck = !load && call.epoch == epoch_ && Strike(&again, failures_ == 0);
+  // That the far side cannot bear it is no news from the second time on, and no reason to rest.
+  if (!struck || call.item.strikes == 0 || result.retry_after > Duration::zero()) {
+    OnFailure(result.verdict, call, result.retry_after, now);
+  }
+  if (documents == 0) return;
+  if (again.strikes == 0) {
+    PutBack(std::move(again), actions);
+  } else if (Count(documents) > 1 && again.strikes >= kStrikesToSplit) {
+    Split(again, now, actions);
+  } else if (again.strikes >= kStrikesToDrop && result.http_status != 0) {
+    DropDocuments(again, documents, DropReason::kRefused, result.code, actions);
+  } else {
+    WaitAlone(std::move(again), now, result.retry_after);
+  }
+}
+
+// Whether the failure of the item is its own: the far side is `well`, and took others since the last time.
+bool Delivery::Strike(Item* item, bool well) {
+  const uint64_t delivered = account_->delivered.value();
+  const bool others_passed = delivered != item->delivered_before;
+  item->delivered_before = delivered;
+  if (!others_passed) {
+    item->strikes = std::max(0, item->strikes - 1);
+  } else if (well) {
+    item->strikes = std::min(item->strikes + 1, kStrikesToDrop);
+  }
+  return others_passed && well;
+}
+
 DocumentSet Delivery::SettleSingly(const Item& item, const ExportResult& result, DocumentSet taken,
                                    Time now, DeliveryActions* actions) {
   DocumentSet again = 0;
+  DocumentSet failed = 0;  // of these, for other reasons than too many
   for (const DocumentVerdict& d : result.documents) {
     const DocumentSet bit = DocumentSet{1} << d.index;
     if ((taken & bit) == 0) continue;
@@ -111,13 +162,26 @@ DocumentSet Delivery::SettleSingly(const Item& item, const ExportResult& result,
         DropDocuments(item, bit, DropReason::kTooLarge, d.code, actions);
         break;
       case Verdict::kRetry:
-      case Verdict::kThrottled:
       case Verdict::kHold:
+        failed |= bit;
+        [[fallthrough]];
+      case Verdict::kThrottled:
         again |= bit;
         break;
     }
   }
-  if (again != 0) WaitAlone({item.held, again, item.attempts, {}}, now, result.retry_after);
+  Item rest = item.With(again);
+  if (failed != 0) Strike(&rest, result.verdict == Verdict::kDelivered);
+  if (rest.strikes >= kStrikesToDrop) {
+    for (const DocumentVerdict& d : result.documents) {
+      const DocumentSet bit = DocumentSet{1} << d.index;
+      if ((failed & bit) == 0) continue;
+      failed &= ~bit;
+      rest.documents &= ~bit;
+      DropDocuments(item, bit, DropReason::kRefused, d.code, actions);
+    }
+  }
+  if (rest.documents != 0) WaitAlone(std::move(rest), now, result.retry_after);
   return taken;
 }
 
@@ -165,7 +229,7 @@ void Delivery::OnRestored(BatchRef batch, uint64_t token, DocumentSet documents,
   auto held = std::make_shared<Held>(std::move(batch), account_);
   held->token = token;
   held->open = documents;
-  Item item{std::move(held), documents, 0, {}};
+  Item item{std::move(held), documents};
   if (draining_) {
     Return(item, actions);
     return;
@@ -209,8 +273,7 @@ Time Delivery::next_timer() const {
   Time at = waiting_.empty() ? kTimeNever : waiting_.front().not_before;
   // Without a rest Proceed has already started what may start.
   if (failures_ > 0 && NextSource() != Source::kNone) at = std::min(at, rest_until_);
-  if (FramesWanted() > 0)
-    at = std::min(at, std::max(fetch_after_, failures_ > 0 ? rest_until_ : Time{}));
+  if (FramesWanted() > 0) at = std::min(at, fetch_after_);
   return std::min(at, SpillTime());
 }
 
@@ -243,25 +306,34 @@ Delivery::Source Delivery::NextSource() const {
     // Live work that never ends must not keep the spool from emptying, nor the other way round.
     source = Source::kSpool;
   }
-  const Item& next = source == Source::kLive ? ready_.front() : restored_.front();
+  const Item& next = source == Source::kLive ? ready_[Next(ready_)] : restored_[Next(restored_)];
   const bool fits =
       in_flight_.empty() || in_flight_bytes_ + next.held->batch->cost() <= options_.in_flight_bytes;
   return fits ? source : Source::kNone;
 }
 
+size_t Delivery::Next(const std::deque<Item>& queue) const {
+  if (failures_ == 0) return 0;
+  // The one that asks whether the far side is back must not be one that it cannot bear, time and again.
+  const auto fewest =
+      std::min_element(queue.begin(), queue.end(),
+                       [](const Item& a, const Item& b) { return a.attempts < b.attempts; });
+  return static_cast<size_t>(fewest - queue.begin());
+}
+
 void Delivery::Proceed(Time now, DeliveryActions* actions) {
   KeepQuota(now, actions);
   SpillWhileFailing(now, actions);
-  if (failures_ > 0 && now < rest_until_) return;
-  StartCalls(now, actions);
+  if (failures_ == 0 || now >= rest_until_) StartCalls(now, actions);
   if (now >= fetch_after_) actions->frames = FramesWanted();
 }
 
 void Delivery::StartCalls(Time now, DeliveryActions* actions) {
   for (Source source = NextSource(); source != Source::kNone; source = NextSource()) {
     std::deque<Item>& queue = source == Source::kLive ? ready_ : restored_;
-    Item item = std::move(queue.front());
-    queue.pop_front();
+    const auto next = queue.begin() + static_cast<std::ptrdiff_t>(Next(queue));
+    Item item = std::move(*next);
+    queue.erase(next);
     restored_last_ = item.restored();
     if (restored_last_) ++restored_in_flight_;
     ++item.attempts;
@@ -269,34 +341,49 @@ void Delivery::StartCalls(Time now, DeliveryActions* actions) {
     in_flight_bytes_ += item.held->batch->cost();
     const CallId id = ++last_id_;
     actions->calls.push_back(
-        {id, item.held->batch.Share(), item.documents, now + options_.timeout, item.attempts});
+        {id, item.held->batch.Share(), item.documents, now + TimeoutOf(item), item.attempts});
     in_flight_.emplace(id, InFlight{std::move(item), epoch_, shrink_epoch_});
   }
   window_used_ |= !ready_.empty();
 }
 
-// Frames to ask for now, but for the rests that may still last.
+// A far side that is slow, and takes what it does not answer in time, gets the same again until we wait longer.
+Duration Delivery::TimeoutOf(const Item& item) const {
+  const Duration longer = options_.timeout * std::min(kTimeoutFactorMax, 1 << item.timeouts);
+  return std::max(options_.timeout, std::min(kTimeoutMax, longer));
+}
+
 size_t Delivery::FramesWanted() const {
-  if (!spool_waiting_ || draining_ || !restored_.empty()) return 0;
-  if (failures_ > 0) return ready_.empty() && in_epoch_ == 0 ? 1 : 0;
+  if (!spool_waiting_ || draining_) return 0;
+  const size_t bytes = account_->held_bytes.value();
+  const size_t room =
+      bytes < options_.quota ? (options_.quota - bytes) / BlockPool::kBlockBytesMax : 0;
+  if (failures_ > 0) {
+    // The next call is to ask with something that was not tried.
+    const auto tried = [](const Item& item) { return item.attempts > 0; };
+    if (in_epoch_ > 0 || !std::all_of(ready_.begin(), ready_.end(), tried) ||
+        !std::all_of(restored_.begin(), restored_.end(), tried)) {
+      return 0;
+    }
+    if (ready_.empty() && restored_.empty()) return 1;
+    return restored_.size() < kFramesMax && room > 0 ? 1 : 0;
+  }
+  if (!restored_.empty()) return 0;
   // Beside live work one frame lies ready, so that the next call that may start is its own.
   if (ready_.empty() && in_flight_.size() >= static_cast<size_t>(window_)) return 0;
   const size_t most = ready_.empty() ? std::min(RestoredMax(), kFramesMax) : 1;
   if (restored_in_flight_ >= most) return 0;
-  const size_t bytes = account_->held_bytes.value();
-  const size_t room =
-      bytes < options_.quota ? (options_.quota - bytes) / BlockPool::kBlockBytesMax : 0;
   // A frame for which something else had to go would go back at once.
   return std::min(most - restored_in_flight_, bytes == 0 ? std::max<size_t>(1, room) : room);
 }
 
 void Delivery::PutBack(Item item, DeliveryActions* actions) {
-  if (!item.restored()) {
-    ready_.push_front(std::move(item));
-  } else if (draining_) {
-    Return(item, actions);
+  if (item.restored() && draining_) return Return(item, actions);
+  std::deque<Item>& queue = item.restored() ? restored_ : ready_;
+  if (item.strikes > 0) {
+    queue.push_back(std::move(item));
   } else {
-    restored_.push_front(std::move(item));
+    queue.push_front(std::move(item));
   }
 }
 
@@ -321,16 +408,15 @@ void Delivery::Spill(Item item, std::optional<DropReason> otherwise, DeliveryAct
 
 // When SpillWhileFailing has something to do.
 Time Delivery::SpillTime() const {
-  if (!options_.spool || failures_ == 0 || ready_.size() + restored_.size() <= KeptToAsk()) {
-    return kTimeNever;
-  }
+  if (!options_.spool || failures_ == 0) return kTimeNever;
+  if (ready_.size() <= KeptToAsk() && restored_.size() <= kFramesMax) return kTimeNever;
   const Duration after = draining_ ? Duration::zero() : options_.spill_after;
   return std::max(failing_since_ + after, spill_not_before_);
 }
 
 void Delivery::SpillWhileFailing(Time now, DeliveryActions* actions) {
   if (now < SpillTime()) return;
-  while (ready_.size() + restored_.size() > KeptToAsk() && !restored_.empty()) {
+  while (restored_.size() > kFramesMax) {
     const Item item = std::move(restored_.back());
     restored_.pop_back();
     Return(item, actions);
@@ -359,20 +445,21 @@ void Delivery::DropDocuments(const Item& item, DocumentSet documents, DropReason
   actions->drops.push_back({item.held->batch.Share(), documents, reason, std::move(code)});
 }
 
-void Delivery::SplitOrDrop(Item item, const std::string& code, DeliveryActions* actions) {
-  const int n = Count(item.documents);
-  if (n <= 1) {
-    DropDocuments(item, item.documents, DropReason::kTooLarge, code, actions);
-    return;
-  }
+void Delivery::Split(const Item& item, Time now, DeliveryActions* actions) {
   DocumentSet lower = 0;
-  int left = n / 2;
+  int left = Count(item.documents) / 2;
   ForEach(item.documents, [&](size_t i) {
     if (left-- > 0) lower |= DocumentSet{1} << i;
   });
-  // The size was the mistake, not the far side: both halves count as new.
-  PutBack({item.held, item.documents & ~lower, 0, {}}, actions);
-  PutBack({item.held, lower, 0, {}}, actions);
+  Item upper_half = item.With(item.documents & ~lower);
+  Item lower_half = item.With(lower);
+  if (item.strikes > 0) {
+    WaitAlone(std::move(lower_half), now, {});
+    WaitAlone(std::move(upper_half), now, {});
+  } else {
+    PutBack(std::move(upper_half), actions);
+    PutBack(std::move(lower_half), actions);
+  }
 }
 
 void Delivery::WaitAlone(Item item, Time now, Duration at_least) {

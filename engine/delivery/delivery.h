@@ -11,6 +11,16 @@
 // Limits:    `quota` bytes of batches (beyond it the oldest waiting ones are spilled or dropped, never those in
 //            flight), `in_flight_bytes` of batches in calls, `concurrency` calls.
 //
+// One bad document must not stand in the way of the others, and an outage must cost none. So a batch is judged
+// only by the side of others: a strike is a failure of its call while the circuit is closed and other documents
+// were delivered since it failed last; a failure after nothing passed takes one back. A batch with strikes waits
+// alone, goes behind the others and no longer opens the circuit; from the third on each halves it, and a single
+// document that the far side answered so sixteen times is dropped as refused. What goes to disk is judged anew.
+// While the circuit is not closed, the batch tried least often asks; with a spool, a frame that was not tried,
+// of up to eight at hand.
+//
+// A call after a time-out waits twice as long as the one before, up to four times `timeout` or a minute.
+//
 // With a spool, waiting batches are spilled when the quota is passed, when the far side has failed for `spill_after`
 // (one stays, to ask with), and at the end. Frames come back while the far side takes calls: with live work waiting
 // one call at a time, else in up to half of the calls allowed. They are the spool's until every document of
@@ -169,9 +179,17 @@ class Delivery {
   struct Item {
     std::shared_ptr<Held> held;
     DocumentSet documents = 0;
-    int attempts = 0;   // calls made so far
-    Time not_before{};  // only while in waiting_
+    int attempts = 0;               // calls made so far
+    int timeouts = 0;               // of these
+    int strikes = 0;                // failures of its own, while others passed
+    uint64_t delivered_before = 0;  // by the lane, when it failed last
+    Time not_before{};              // only while in waiting_
 
+    [[nodiscard]] Item With(DocumentSet those) const {
+      Item item = *this;
+      item.documents = those;
+      return item;
+    }
     [[nodiscard]] bool restored() const { return held->token != 0; }
   };
   enum class Source : uint8_t { kNone, kLive, kSpool };
@@ -191,6 +209,8 @@ class Delivery {
   void StartCalls(Time now, DeliveryActions* actions);
   // Where the next call comes from, but for the rest that may still last.
   [[nodiscard]] Source NextSource() const;
+  [[nodiscard]] size_t Next(const std::deque<Item>& queue) const;
+  [[nodiscard]] Duration TimeoutOf(const Item& item) const;
   void PutBack(Item item, DeliveryActions* actions);
   // The documents leave our hands: settled, or (`left`) back to the spool. No-op for live ones.
   void LetGo(const Item& item, DocumentSet documents, bool left, DeliveryActions* actions);
@@ -200,8 +220,9 @@ class Delivery {
   void Spill(Item item, std::optional<DropReason> otherwise, DeliveryActions* actions);
   void SpillWhileFailing(Time now, DeliveryActions* actions);
   [[nodiscard]] Time SpillTime() const;
-  // Items that stay in memory while the far side fails, to ask it with.
+  // Live items that stay in memory while the far side fails, to ask it with.
   [[nodiscard]] size_t KeptToAsk() const { return in_epoch_ > 0 ? 0 : 1; }
+  // Frames to ask for now, but for a pause of the spool.
   [[nodiscard]] size_t FramesWanted() const;
   [[nodiscard]] size_t RestoredMax() const {
     return std::max<size_t>(1, static_cast<size_t>(window_) / 2);
@@ -209,11 +230,14 @@ class Delivery {
   void Deliver(const Item& item, DocumentSet documents, DeliveryActions* actions);
   void DropDocuments(const Item& item, DocumentSet documents, DropReason reason, std::string code,
                      DeliveryActions* actions);
-  void SplitOrDrop(Item item, const std::string& code, DeliveryActions* actions);
+  void Split(const Item& item, Time now, DeliveryActions* actions);
   void WaitAlone(Item item, Time now, Duration at_least);
   // Settles the documents that fared differently; answers those of `taken` that share the call's verdict.
   DocumentSet SettleSingly(const Item& item, const ExportResult& result, DocumentSet taken,
                            Time now, DeliveryActions* actions);
+  void OnFailedCall(const InFlight& call, DocumentSet documents, const ExportResult& result,
+                    Time now, DeliveryActions* actions);
+  bool Strike(Item* item, bool well);
   void OnSuccess(const InFlight& call);
   void OnFailure(Verdict verdict, const InFlight& call, Duration retry_after, Time now);
   void Shrink(const InFlight& call);

@@ -320,9 +320,13 @@ void VirtualLane::Process(const Answer& answer) {
   const Key key = backend_.far_side->key();
   for (size_t i = 0; i < call.documents.size(); ++i) {
     if (reply.fates[i] == Fate::kTaken) ++delivered_;
+    if (reply.fates[i] == Fate::kTakenInDoubt) world_->books->Excuse(key, call.documents[i]);
     if (reply.fates[i] == Fate::kRefused) {
       world_->books->Say(key, call.documents[i], kSaidRefused);
     }
+  }
+  if (reply.poisoned && call.documents.size() == 1) {
+    world_->books->Say(key, call.documents[0], kSaidRefused);
   }
   if (reply.too_large && call.documents.size() == 1) {
     world_->books->Say(key, call.documents[0], kSaidTooLarge);

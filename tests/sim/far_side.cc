@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 #include <optional>
+#include <set>
 
 #include "engine/memory/block_pool.h"
 
@@ -128,7 +129,7 @@ std::vector<uint64_t> FarSide::Read(std::string_view body) {
 
 void FarSide::Take(const std::vector<uint64_t>& documents, const std::vector<Fate>& fates) {
   for (size_t i = 0; i < documents.size(); ++i) {
-    if (fates[i] != Fate::kTaken) continue;
+    if (fates[i] != Fate::kTaken && fates[i] != Fate::kTakenInDoubt) continue;
     if (books_->Take(key_, documents[i]) && on_take) on_take(key_, documents[i]);
   }
 }
@@ -141,8 +142,13 @@ void FarSide::Decide(Call* call, size_t bytes, Duration patience) {
       mood_ == Mood::kMixed ? static_cast<Mood>(random_.Between(0, kMoodCount - 2)) : mood_;
   switch (mood) {
     case Mood::kOk:
-    case Mood::kMixed:
-      break;
+    case Mood::kMixed: {
+      const std::vector<uint64_t>& all = call->documents;
+      if (std::none_of(all.begin(), all.end(), is_poison)) break;
+      call->takes = false;
+      call->reply.poisoned = true;
+      return Refuse(call, random_.Chance(0.5) ? 500 : 403, "");
+    }
     case Mood::kSlow:
       call->after = span(0.2 + 1.4 * random_.Unit());
       call->takes_after = random_.Chance(0.5) ? call->after : call->after / 2;
@@ -259,18 +265,30 @@ void FarSide::Throttle(Call* call) {
 
 void FarSide::SettleSingly(Call* call, double throttled, double refused) {
   const uint64_t salt = random_.Next();
+  std::vector<uint64_t> names;
+  std::set<uint64_t> doubtful;
   for (size_t i = 0; i < call->documents.size(); ++i) {
     const uint64_t number = call->documents[i];
     const Style style = books_->shape(number).style;
-    // Documents that an answer cannot tell apart fare alike.
+    // Documents that an answer cannot tell apart.
     uint64_t name = 0;
     if (HasReadableId(style)) name = style == Style::kUpdate ? number : number + 1;
-    const double dice = Random(salt ^ name * 0x9e3779b97f4a7c15).Unit();
-    call->reply.fates[i] = dice < throttled             ? Fate::kThrottled
-                           : dice < throttled + refused ? Fate::kRefused
-                                                        : Fate::kTaken;
+    names.push_back(name);
+    // They are refused together, and throttled each for itself.
+    const bool bad = Random(salt ^ name * 0x9e3779b97f4a7c15).Chance(refused);
+    call->reply.fates[i] = random_.Chance(throttled) ? Fate::kThrottled
+                           : bad                     ? Fate::kRefused
+                                                     : Fate::kTaken;
+    if (call->reply.fates[i] == Fate::kThrottled) doubtful.insert(name);
   }
   Answer(call, 200, Unprocessed(*call));
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (doubtful.count(names[i]) == 0) continue;
+    Fate& fate = call->reply.fates[i];
+    fate = fate == Fate::kTaken     ? Fate::kTakenInDoubt
+           : fate == Fate::kRefused ? Fate::kNotTaken
+                                    : fate;
+  }
 }
 
 std::string FarSide::Unprocessed(const Call& call) {

@@ -38,13 +38,15 @@ inline constexpr int kMoodCount = static_cast<int>(Mood::kMixed) + 1;
 std::string_view MoodName(Mood mood);
 
 // What really became of a document of a call.
-enum class Fate : uint8_t { kTaken, kThrottled, kRefused, kNotTaken };
+// kTakenInDoubt: taken, and to be sent again, since the answer may be about it.
+enum class Fate : uint8_t { kTaken, kTakenInDoubt, kThrottled, kRefused, kNotTaken };
 
 struct Reply {
   HttpResponse response;
   // The answer leaves no doubt about `fates`. Else the documents may come again.
   bool clear = true;
   bool too_large = false;
+  bool poisoned = false;    // refused for a document that it cannot bear
   std::vector<Fate> fates;  // in the order of the body
   Duration quiet{};         // the caller was asked not to call for so long
 };
@@ -66,6 +68,8 @@ class FarSide {
   // Called when a document came for the first time.
   std::function<void(Key, uint64_t)> on_take;
   Duration latency = std::chrono::milliseconds(20);
+  // When well, it answers a call that holds one of these with a 5xx or a 403.
+  std::function<bool(uint64_t)> is_poison = [](uint64_t) { return false; };
 
   // Takes a call whose sender waits until `deadline`; `done` may never be called, or late.
   void Serve(std::string_view body, Time deadline, Done done);

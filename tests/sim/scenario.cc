@@ -122,6 +122,7 @@ void DrawTroubles(Random* random, Scenario* s) {
   s->clock_jumps = sometimes(0.1, 0.2);
   s->grace_max = random->Between(milliseconds(10), seconds(20));
   s->gap_max = random->Between(milliseconds(10), seconds(8));
+  if (random->Chance(0.2)) s->poison = random->Between(100, 1000);
 }
 
 }  // namespace
@@ -149,6 +150,7 @@ std::string Scenario::text() const {
                        Seconds(b.delivery.timeout), b.delivery.concurrency);
   }
   static constexpr const char* kFsync[] = {"never", "interval", "batch"};
+  if (poison > 0) out += fmt::format("one document of {} is poison\n", poison);
   out += with_spool ? fmt::format("spool of {} KiB in files of {} KiB, {:.0f} s, fsync {}\n",
                                   spool.bytes_max >> 10, spool.file_bytes_max >> 10,
                                   Seconds(spool.age_max), kFsync[static_cast<int>(spool.fsync)])

@@ -33,8 +33,9 @@ struct Scenario {
   uint64_t burst_max = 0;
   uint32_t size_min = 0;
   uint32_t size_max = 0;
-  double large = 0;    // share of documents up to 60,000 bytes
-  double strange = 0;  // share of styles other than plain
+  uint64_t poison = 0;  // one document of so many is more than a far side can bear; 0: none is
+  double large = 0;     // share of documents up to 60,000 bytes
+  double strange = 0;   // share of styles other than plain
 
   std::vector<BackendPlan> backends;
   std::vector<RouteConfig> routes;

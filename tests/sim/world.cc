@@ -19,6 +19,8 @@ constexpr uint64_t kAtOnceMax = 100'000;
 constexpr Duration kRetryAfterMax = seconds(8);  // of the far sides here
 constexpr Duration kGrace = seconds(20);
 constexpr Duration kNeverExpires = std::chrono::hours(10);
+constexpr Duration kPoisonPatience = seconds(300);
+constexpr Duration kPoisonDelay = seconds(30);
 constexpr double kCalmRate = 15;  // documents a second
 
 }  // namespace
@@ -40,11 +42,14 @@ World::World(uint64_t seed, Scenario scenario, Telling telling)
   generation_.assign(scenario_.backends.size(), 0);
   generations_.assign(scenario_.backends.size(), 0);
   for (const BackendPlan& b : scenario_.backends) {
-    settle_ = std::max(settle_, b.delivery.timeout + b.delivery.backoff_max);
+    // A call after several time-outs waits so long.
+    settle_ = std::max(settle_, 4 * b.delivery.timeout + b.delivery.backoff_max);
     latency_max_ = std::max(latency_max_, 4 * b.latency);
   }
   settle_ += kRetryAfterMax + seconds(5);
   latency_max_ += scenario_.batch.age + seconds(2);
+  // It takes memory while it waits: others may have to wait on disk.
+  if (scenario_.poison > 0) latency_max_ += kPoisonDelay;
 }
 
 World::~World() = default;
@@ -68,6 +73,7 @@ Outcome World::Run() {
   RunUntil(loop_.now() + scenario_.troubles, [] { return false; });
   EndTroubles();
   RunUntil(loop_.now() + settle_ + scenario_.calm, [] { return false; });
+  if (scenario_.poison > 0) EndPoison();
   sending_ = false;
   DeliverTheRest();
   CheckEnd();
@@ -161,6 +167,7 @@ FarSide* World::FarSideOf(size_t plan, int generation) {
   const std::string identity = fmt::format("{}-v{}", backend, generation);
   far_sides_.push_back(
       std::make_unique<FarSide>(key, identity, &loop_, &books_, &story_, random_.Fork()));
+  far_sides_.back()->is_poison = [this](uint64_t number) { return IsPoison(number); };
   far_sides_.back()->latency = scenario_.backends[plan].latency;
   far_sides_.back()->on_take = [this](Key k, uint64_t number) { OnTake(k, number); };
   key_plans_.emplace_back(plan, generation);
@@ -490,6 +497,8 @@ void World::OnTake(Key key, uint64_t number) {
   if (healthy == kTimeNever ||
       accepted < std::max({healthy, disturbed_at_, surroundings_.disk_busy_until}) + settle_)
     return;
+  // What shares a batch with poison is late; what comes after the last of it is not to wait for that.
+  if (scenario_.poison > 0 && number < poison_until_) return;
   const Duration took = loop_.now() - accepted;
   if (took <= latency_max_) return;
   story_.Fail("document {} took {:.2f} s to far side {}, which had been well for {:.1f} s", number,
@@ -562,6 +571,27 @@ void World::EndTroubles() {
     if (far_side->mood() != Mood::kOk) far_side->Set(Mood::kOk);
   }
   disturbed_at_ = loop_.now();
+  poison_until_ = books_.Sum().documents;
+}
+
+// Beside others that pass, each is found and given up.
+void World::EndPoison() {
+  uint64_t left = 0;
+  const auto given_up = [&] {
+    left = 0;
+    books_.ForEachMissing([&](Key key, uint64_t number) {
+      const auto [plan, generation] = key_plans_[key];
+      // With room for one batch, it goes to disk for each that comes, and is judged anew.
+      const bool room = scenario_.backends[plan].share >= 4 * BlockPool::kBlockBytesMax;
+      if (IsPoison(number) && generation == generation_[plan] && room) ++left;
+    });
+    return left == 0;
+  };
+  // A file that could not be read is left alone until the next start.
+  if (!RunUntil(loop_.now() + kPoisonPatience, given_up) && surroundings_.disk_faults == 0) {
+    story_.Fail("{} documents that no far side can bear are not given up", left);
+  }
+  poison_until_ = 0;
 }
 
 void World::DeliverTheRest() {

@@ -79,6 +79,10 @@ class World {
   absl::Status OnDisk(FakeSpoolDisk::Operation operation, const std::string& path);
   Duration Grace() { return random_.Between(Duration::zero(), scenario_.grace_max); }
 
+  [[nodiscard]] bool IsPoison(uint64_t number) const {
+    return scenario_.poison > 0 && number < poison_until_ && number % scenario_.poison == 0;
+  }
+
   // --- accounting
   void OnTake(Key key, uint64_t number);
   // How often each document is on disk to be delivered.
@@ -94,6 +98,7 @@ class World {
   // False: `done` did not come true until `deadline`.
   bool RunUntil(Time deadline, const std::function<bool()>& done);
   void EndTroubles();
+  void EndPoison();
   void DeliverTheRest();
 
   const Scenario scenario_;
@@ -121,6 +126,7 @@ class World {
   bool crashed_ = false;
   bool troubled_ = true;
   bool sending_ = true;
+  uint64_t poison_until_ = UINT64_MAX;  // the first document after the last that may be poison
   double carry_ = 0;
   std::string text_;
   uint64_t spool_dropped_ = 0;

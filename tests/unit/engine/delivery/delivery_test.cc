@@ -2,10 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <random>
 #include <set>
 #include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "engine/batch/batch_builder.h"
 
@@ -418,6 +422,240 @@ TEST_F(DeliveryTest, DrainingShortensARest) {
   EXPECT_GT(delivery_->next_timer(), kStart + seconds(2));
   delivery_->OnDrain(kStart, &actions_);
   EXPECT_LE(delivery_->next_timer(), kStart + seconds(1));
+}
+
+// A far side on a clock of its own: `judge` answers each call, while documents arrive.
+class FarSideTest : public DeliveryTest {
+ protected:
+  Time now_ = kStart;
+  Duration took_ = milliseconds(5);
+  Duration every_ = milliseconds(50);
+  bool arriving_ = true;
+  int calls_made_ = 0;
+  std::map<CallId, std::pair<DeliveryActions::Call, Time>> open_;
+  std::vector<DeliveryActions::Drop> drops_;
+
+  static ExportResult Status(int status) {
+    ExportResult result =
+        Result(status == 403 ? Verdict::kHold : Verdict::kRetry, "http_" + std::to_string(status));
+    result.http_status = status;
+    return result;
+  }
+  static bool Has(const DeliveryActions::Call& call, std::string_view text) {
+    bool has = false;
+    ForEach(call.documents, [&](size_t i) { has |= call.batch->document(i) == text; });
+    return has;
+  }
+  void ArriveWith(const std::vector<std::string>& texts) {
+    BatchBuilder builder(pool_.get(), {64, seconds(1)});
+    for (const std::string& text : texts) {
+      ASSERT_TRUE(builder.Add(text, DocumentKind::kJson, RejectReason::kNone, now_));
+    }
+    BatchRef batch = builder.Close();
+    account_.entered.Add(texts.size());
+    account_.held.Add(texts.size());
+    account_.held_bytes.Add(batch->cost());
+    delivery_->OnBatch(std::move(batch), now_, &actions_);
+  }
+  template <typename F>
+  void Run(Duration time, F&& judge) {
+    const Time end = now_ + time;
+    for (Time next = now_; now_ < end; now_ += milliseconds(5)) {
+      if (arriving_ && now_ >= next) {
+        Arrive(1, now_);
+        next = now_ + every_;
+      }
+      for (auto& call : TakeCalls()) {
+        ++calls_made_;
+        const CallId id = call.id;
+        open_.emplace(id, std::pair(std::move(call), now_ + took_));
+      }
+      for (auto& drop : TakeDrops()) drops_.push_back(std::move(drop));
+      for (auto it = open_.begin(); it != open_.end();) {
+        if (it->second.second > now_) {
+          ++it;
+          continue;
+        }
+        const auto call = std::move(it->second.first);
+        it = open_.erase(it);
+        Answer(call.id, judge(call), now_);
+      }
+      delivery_->OnTimer(now_, &actions_);
+    }
+    ExpectBalanced();
+  }
+};
+
+TEST_F(FarSideTest, OneBadDocumentIsFoundAndGivenUpAndTheOthersGoOn) {
+  for (const int status : {500, 503, 403}) {
+    SCOPED_TRACE(status);
+    account_.~LaneAccount();
+    new (&account_) LaneAccount();
+    Make();
+    drops_.clear();
+    // The first thing this lane ever sends, as at a start.
+    std::vector<std::string> texts(40, "good");
+    texts[17] = "bad";
+    ArriveWith(texts);
+    const auto judge = [&](const DeliveryActions::Call& call) {
+      return Has(call, "bad") ? Status(status) : ExportResult{};
+    };
+    arriving_ = true;
+    Run(seconds(10), judge);
+    EXPECT_GE(account_.delivered.value(), 190U) << "200 came";
+    const int before = calls_made_;
+    Run(seconds(110), judge);
+    ASSERT_EQ(drops_.size(), 1U);
+    EXPECT_EQ(drops_[0].documents, DocumentSet{1} << 17);
+    EXPECT_EQ(drops_[0].reason, DropReason::kRefused);
+    EXPECT_EQ(drops_[0].code, "http_" + std::to_string(status));
+    EXPECT_EQ(account_.dropped_total(), 1U);
+    EXPECT_LE(calls_made_ - before, 2200 + 40) << "one for each arrival, and a few";
+    EXPECT_FALSE(delivery_->failing());
+    arriving_ = false;
+    Run(seconds(1), judge);
+    EXPECT_TRUE(delivery_->idle());
+    drops_.clear();
+  }
+}
+
+TEST_F(FarSideTest, ManyBadDocumentsAreFoundToo) {
+  for (int i = 0; i < 10; ++i) ArriveWith({"good", "bad", "good"});
+  Run(seconds(200), [&](const DeliveryActions::Call& call) {
+    return Has(call, "bad") ? Status(500) : ExportResult{};
+  });
+  EXPECT_EQ(Dropped(DropReason::kRefused), 10U);
+  EXPECT_EQ(account_.dropped_total(), 10U);
+  EXPECT_LE(account_.held.value(), 1U);
+}
+
+TEST_F(FarSideTest, ABadDocumentThatGetsNoAnswerWaitsAndIsKept) {
+  ArriveWith({"bad"});
+  Run(seconds(200), [&](const DeliveryActions::Call& call) {
+    return Has(call, "bad") ? Result(Verdict::kRetry, "reset") : ExportResult{};
+  });
+  EXPECT_EQ(account_.dropped_total(), 0U);
+  EXPECT_GE(account_.delivered.value(), 3990U);
+  EXPECT_LE(calls_made_, 4000 + 80) << "it is tried every few seconds";
+  Run(seconds(10), [](const auto&) { return ExportResult{}; });
+  EXPECT_LE(account_.held.value(), 1U);
+}
+
+TEST_F(FarSideTest, AnOutageSplitsAndDropsNothingAndIsAskedByOneCallATime) {
+  Run(seconds(10), [](const auto&) { return ExportResult{}; });
+  for (const int status : {500, 403}) {
+    const int before = calls_made_;
+    ArriveWith({"a", "b", "c", "d"});
+    size_t most = 0;
+    std::set<CallId> parts;
+    const auto away = [&](const DeliveryActions::Call& call) {
+      most = std::max(most, open_.size());
+      if (call.batch->size() == 4 && Count(call.documents) != 4) parts.insert(call.id);
+      return Status(status);
+    };
+    arriving_ = true;
+    Run(seconds(20), away);
+    arriving_ = false;
+    Run(seconds(580), away);
+    EXPECT_LE(calls_made_ - before, 600 / 2.5 + 30);
+    EXPECT_LE(most, 8U);
+    EXPECT_TRUE(parts.empty());
+    EXPECT_EQ(account_.dropped_total(), 0U);
+    Run(seconds(20), [](const auto&) { return ExportResult{}; });
+    EXPECT_LE(account_.held.value(), 2U);
+  }
+}
+
+TEST_F(FarSideTest, AFarSideThatFailsByChanceLosesNothing) {
+  every_ = milliseconds(700);
+  for (const double rate : {0.1, 0.5, 0.8}) {
+    SCOPED_TRACE(rate);
+    std::mt19937 random(7);
+    std::uniform_real_distribution<double> dice(0, 1);
+    Run(seconds(1000),
+        [&](const auto&) { return dice(random) < rate ? Status(503) : ExportResult{}; });
+    EXPECT_EQ(account_.dropped_total(), 0U);
+    Run(seconds(60), [](const auto&) { return ExportResult{}; });
+    EXPECT_LE(account_.held.value(), 2U);
+  }
+}
+
+TEST_F(FarSideTest, ADocumentThatTheServiceFailsOnForEverIsGivenUpWhileOthersPass) {
+  ArriveWith({"good", "bad", "good"});
+  const auto judge = [&](const DeliveryActions::Call& call) {
+    ExportResult result;
+    ForEach(call.documents, [&](size_t i) {
+      if (call.batch->document(i) != "bad") return;
+      result.documents.push_back({static_cast<uint8_t>(i), Verdict::kRetry, "InternalFailure"});
+    });
+    return result;
+  };
+  arriving_ = false;
+  Run(seconds(200), judge);
+  EXPECT_EQ(account_.dropped_total(), 0U) << "nobody knows whether it takes others";
+  arriving_ = true;
+  Run(seconds(120), judge);
+  ASSERT_EQ(drops_.size(), 1U);
+  EXPECT_EQ(drops_[0].code, "InternalFailure");
+  EXPECT_EQ(account_.dropped_total(), 1U);
+}
+
+// With nothing live, what waits on disk must not stay behind a frame that the far side cannot bear.
+TEST_F(DeliveryTest, WhileFailingItAsksWithAnotherFrame) {
+  options_.spool = true;
+  Make();
+  delivery_->set_spool_waiting(true);
+  delivery_->OnTimer(kStart, &actions_);
+  ASSERT_GT(std::exchange(actions_.frames, 0), 0U);
+  delivery_->OnRestored(MakeBatch(1, "bad"), 1, 1, kStart, &actions_);
+  actions_.frames = 0;
+  auto calls = TakeCalls();
+  ASSERT_EQ(calls.size(), 1U);
+  Answer(calls[0].id, Result(Verdict::kRetry, "http_500"));
+  EXPECT_EQ(std::exchange(actions_.frames, 0), 1U);
+  delivery_->OnRestored(MakeBatch(1, "good"), 2, 1, kStart, &actions_);
+  EXPECT_EQ(actions_.frames, 0U);
+  EXPECT_TRUE(TakeCalls().empty()) << "it rests";
+  const Time next = delivery_->next_timer();
+  EXPECT_GT(next, kStart);
+  delivery_->OnTimer(next, &actions_);
+  calls = TakeCalls();
+  ASSERT_EQ(calls.size(), 1U);
+  EXPECT_EQ(calls[0].batch->document(0), "good");
+  Answer(calls[0].id, {}, next);
+  EXPECT_FALSE(delivery_->failing());
+}
+
+TEST_F(DeliveryTest, WaitsLongerAfterATimeOutSoThatASlowFarSideGetsNoMoreCopies) {
+  Arrive(1);
+  Time now = kStart;
+  for (const int factor : {1, 2, 4, 4}) {
+    auto calls = TakeCalls();
+    ASSERT_EQ(calls.size(), 1U);
+    EXPECT_EQ(calls[0].deadline, now + factor * options_.timeout);
+    now = calls[0].deadline;
+    Answer(calls[0].id, Result(Verdict::kThrottled, "timeout"), now);
+    now = delivery_->next_timer();
+    delivery_->OnTimer(now, &actions_);
+  }
+  Answer(TakeCalls()[0].id, {}, now);
+  Arrive(1, now);
+  EXPECT_EQ(TakeCalls()[0].deadline, now + options_.timeout) << "others have waited for nobody";
+}
+
+TEST_F(DeliveryTest, WaitsAMinuteAtMostUnlessToldOtherwise) {
+  for (const seconds timeout : {seconds(25), seconds(600)}) {
+    options_.timeout = timeout;
+    Make();
+    Arrive(1);
+    Answer(TakeCalls()[0].id, Result(Verdict::kThrottled, "timeout"));
+    Time now = delivery_->next_timer();
+    delivery_->OnTimer(now, &actions_);
+    Answer(TakeCalls()[0].id, Result(Verdict::kThrottled, "timeout"), now);
+    now = delivery_->next_timer();
+    delivery_->OnTimer(now, &actions_);
+    EXPECT_EQ(TakeCalls()[0].deadline, now + std::max(timeout, seconds(60)));
+  }
 }
 
 // Random answers, on a clock of its own: whatever happens, the ledger balances after every step, every
