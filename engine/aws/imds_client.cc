@@ -105,9 +105,7 @@ class ImdsClient::Impl : public std::enable_shared_from_this<Impl> {
 
   void WithToken(const QuestionPtr& question) {
     const Time now = std::chrono::steady_clock::now();
-    if (!token_.empty() && now < token_until_) {
-      Ask(question);
-    } else if (now < version_1_until_) {
+    if ((!token_.empty() && now < token_until_) || now < version_1_until_) {
       Ask(question);
     } else {
       waiting_.push_back(question);

@@ -39,7 +39,7 @@ struct RenewingProvider::OnLoop {
 std::shared_ptr<RenewingProvider> RenewingProvider::Start(IoLoop* loop,
                                                           std::unique_ptr<CredentialsSource> source,
                                                           std::string name, Log* log) {
-  const std::shared_ptr<RenewingProvider> provider(
+  std::shared_ptr<RenewingProvider> provider(
       new RenewingProvider(loop, std::move(source), std::move(name), log));
   loop->Post([weak = provider->weak_from_this()] {
     const auto self = weak.lock();
@@ -169,7 +169,7 @@ void RenewingProvider::OnFetched(absl::StatusOr<Credentials> result) {
 }
 
 void RenewingProvider::LookForChange() {
-  bool fetching;
+  bool fetching = false;
   {
     const MutexLock lock(&mutex_);
     fetching = renewal_.fetching();

@@ -78,7 +78,7 @@ std::string CanonicalQuery(std::string_view query) {
   std::string out;
   for (const auto& [name, value] : pairs) {
     if (!out.empty()) out += '&';
-    out += name + '=' + value;
+    out.append(name).append(1, '=').append(value);
   }
   return out;
 }
@@ -103,7 +103,7 @@ CanonicalHeaders Canonicalise(std::vector<std::pair<std::string, std::string>> h
       out.lines += value + '\n';
       continue;
     }
-    out.lines += name + ':' + value + '\n';
+    out.lines.append(name).append(1, ':').append(value).append(1, '\n');
     if (!out.names.empty()) out.names += ';';
     out.names += name;
   }

@@ -15,7 +15,7 @@ bool IsOfOneOfMany(const Option& option) {
   return path.substr(0, path.find_first_of(".[")) == "backends" || path.substr(0, 6) == "routes";
 }
 
-std::string Told(std::string text) { return text.empty() ? "none" : text; }
+std::string Told(const std::string& text) { return text.empty() ? "none" : text; }
 
 }  // namespace
 

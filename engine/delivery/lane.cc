@@ -101,7 +101,7 @@ void Lane::Pump() {
     delivery_.OnTimer(now, &actions);
     moved = !actions.empty();
     KeepSpool(now, &actions);
-    Execute(std::move(actions));
+    Execute(actions);
     moved |= !results_.empty();
   }
   pumping_ = false;
@@ -122,7 +122,7 @@ void Lane::Pump() {
   if (at != kTimeNever) timer_->Set(at, [this] { Pump(); });
 }
 
-void Lane::Execute(DeliveryActions actions) {
+void Lane::Execute(const DeliveryActions& actions) {
   for (const DeliveryActions::Drop& drop : actions.drops) {
     if (drop.reason != DropReason::kRefused && drop.reason != DropReason::kTooLarge) continue;
     ForEach(drop.documents, [&](size_t i) {
@@ -209,7 +209,7 @@ void Lane::Act(const std::function<void(Time now, DeliveryActions*)>& event) {
   event(now, &actions);
   KeepSpool(now, &actions);
   pumping_ = true;
-  Execute(std::move(actions));
+  Execute(actions);
   pumping_ = false;
   Pump();
 }

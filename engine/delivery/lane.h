@@ -131,7 +131,7 @@ class Lane {
   void Loop();
   void Pump();
   void KeepSpool(Time now, DeliveryActions* actions);
-  void Execute(DeliveryActions actions);
+  void Execute(const DeliveryActions& actions);
   void Note(const ExportResult& result, Duration took);
   void CountFault(const ExportResult& result);
   void Act(const std::function<void(Time now, DeliveryActions*)>& event);

@@ -113,7 +113,7 @@ class IoLoop::Waker::Impl : public std::enable_shared_from_this<Impl> {
 
  private:
   void Woken() {
-    uint64_t count;
+    uint64_t count = 0;
     while (::read(fd_.get(), &count, sizeof count) < 0 && errno == EINTR) {
     }
     // Cleared before f_ looks for work: what is notified from here on wakes the loop again.
