@@ -410,7 +410,7 @@ void Delivery::Spill(Item item, std::optional<DropReason> otherwise, DeliveryAct
 Time Delivery::SpillTime() const {
   if (!options_.spool || failures_ == 0) return kTimeNever;
   if (ready_.size() <= KeptToAsk() && restored_.size() <= kFramesMax) return kTimeNever;
-  const Duration after = draining_ ? Duration::zero() : options_.spill_after;
+  const Duration after = draining_ || !known_good_ ? Duration::zero() : options_.spill_after;
   return std::max(failing_since_ + after, spill_not_before_);
 }
 
@@ -471,6 +471,7 @@ void Delivery::WaitAlone(Item item, Time now, Duration at_least) {
 
 void Delivery::OnSuccess(const InFlight& call) {
   if (call.epoch != epoch_) return;  // started before the far side began to fail
+  known_good_ = true;
   failures_ = 0;
   degraded_ = false;
   if (++clean_ < static_cast<int>(window_)) return;

@@ -22,7 +22,7 @@
 // A call after a time-out waits twice as long as the one before, up to four times `timeout` or a minute.
 //
 // With a spool, waiting batches are spilled when the quota is passed, when the far side has failed for `spill_after`
-// (one stays, to ask with), and at the end. Frames come back while the far side takes calls: with live work waiting
+// or has never taken a call (one stays, to ask with), and at the end. Frames come back while the far side takes calls: with live work waiting
 // one call at a time, else in up to half of the calls allowed. They are the spool's until every document of
 // theirs is settled, and count as held there, not here.
 //
@@ -269,10 +269,11 @@ class Delivery {
   int clean_ = 0;             // successes since the window last changed
   bool window_used_ = false;  // work waited for it since then
   uint64_t shrink_epoch_ = 0;
-  int failures_ = 0;      // in a row, of whole calls
-  Time failing_since_{};  // while failures_ > 0
-  uint64_t epoch_ = 0;    // counts failures for ever
-  size_t in_epoch_ = 0;   // calls in flight that were started in it
+  int failures_ = 0;         // in a row, of whole calls
+  Time failing_since_{};     // while failures_ > 0
+  bool known_good_ = false;  // the far side has taken a call; until then a failure is no blip
+  uint64_t epoch_ = 0;       // counts failures for ever
+  size_t in_epoch_ = 0;      // calls in flight that were started in it
   Time rest_until_{};
   bool degraded_ = false;
   bool draining_ = false;

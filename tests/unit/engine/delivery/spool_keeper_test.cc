@@ -151,9 +151,20 @@ TEST_F(SpoolKeeperTest, NothingIsSpilledWhileTheFarSideTakesCalls) {
 }
 
 TEST_F(SpoolKeeperTest, AShortFailureStaysInMemory) {
+  Arrive(50);
+  Deliver();
   for (int i = 0; i < 5; ++i) Arrive(50);
   Fail(milliseconds(900));
   EXPECT_EQ(lane()->account().appended.value(), 0U);
+  Deliver();
+  EXPECT_EQ(seen_.size(), 300U);
+  ExpectBalanced();
+}
+
+TEST_F(SpoolKeeperTest, AFarSideThatNeverTookACallIsNotWaitedFor) {
+  for (int i = 0; i < 5; ++i) Arrive(50);
+  Fail(milliseconds(100));
+  EXPECT_EQ(lane()->account().appended.value(), 200U);
   Deliver();
   EXPECT_EQ(seen_.size(), 250U);
   ExpectBalanced();
