@@ -9,9 +9,9 @@ datagram: `queue` is what fits, and it is all that is needed to survive while th
 
 root      CAP_NET_ADMIN: the queue is what is asked for, 8 MiB
 nobody    user nobody, no capability: net.core.rmem_max of this machine is the cap, doubled by the kernel
-stock     net.core.rmem_max as it is on an EKS node, 212,992 bytes, which make 425,984 for each socket: eight sockets, which is
-          what `auto` opens there; `stock-16` has the most there can be, `stock-1` one, and `untouched` is a socket whose owner does not ask for more (the X-Ray
-          daemon's). Of the agent, as user nobody; the queue is set by configuration
+stock     net.core.rmem_max as it is on an EKS node, 212,992 bytes, which make 425,984 for each socket: sixteen sockets, which
+          is what `auto` opens there; `stock-8` has half of them, `stock-1` one, and `untouched` is a socket whose owner does
+          not ask for more (the X-Ray daemon's). Of the agent, as user nobody; the queue is set by configuration
 """
 import os
 import pwd
@@ -27,8 +27,8 @@ STOCK = 2 * 212992
 SETUPS = {
     "root": (False, {}),
     "nobody": (True, {}),
-    "stock": (True, {"receive_buffer": STOCK, "sockets": 8}),
-    "stock-16": (True, {"receive_buffer": STOCK, "sockets": 16}),
+    "stock": (True, {"receive_buffer": STOCK, "sockets": 16}),
+    "stock-8": (True, {"receive_buffer": STOCK, "sockets": 8}),
     "stock-1": (True, {"receive_buffer": STOCK, "sockets": 1}),
     "untouched": (True, {"receive_buffer": 212992, "sockets": 1}),
 }

@@ -135,7 +135,7 @@ uint64_t SetReceiveBuffer(int fd, uint64_t wanted) {
 // socket brings a queue of its own, which is the only way to a larger one.
 int SocketsPerWorker(const UdpConfig& config, uint64_t effective) {
   if (config.sockets > 0) return config.sockets;
-  constexpr uint64_t kMost = 8;
+  constexpr uint64_t kMost = 16;
   return static_cast<int>(
       std::clamp<uint64_t>((config.receive_buffer + effective - 1) / effective, 1, kMost));
 }
