@@ -16,6 +16,8 @@
 namespace mobula {
 namespace {
 
+constexpr int kAcceptsMax = 32;  // at a time
+
 struct Name {
   sockaddr_un address{};
   socklen_t length = 0;
@@ -64,7 +66,8 @@ absl::StatusOr<PortHolder> PortHolder::Show(const std::string& address, size_t s
 
 void PortHolder::Tend() {
   std::erase_if(successors_, [](const UniqueFd& fd) { return IsClosed(fd.get()); });
-  while (successors_.size() < kSuccessorsMax) {
+  // Others of this machine may connect faster than we can turn them away.
+  for (int i = 0; i < kAcceptsMax && successors_.size() < kSuccessorsMax; ++i) {
     UniqueFd fd(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!fd.valid()) return;
     const std::optional<ucred> peer = Peer(fd.get());
