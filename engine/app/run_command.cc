@@ -27,6 +27,8 @@ namespace {
 
 // How soon a reload goes on, and how often it is looked whether another agent has let go of the port.
 constexpr Duration kStep = std::chrono::milliseconds(20);
+// For what a backend can still take when the start fails.
+constexpr Duration kLastCalls = std::chrono::seconds(2);
 
 Time Now() { return std::chrono::steady_clock::now(); }
 
@@ -98,6 +100,8 @@ class Run {
 
   // Returns only when it could not start.
   absl::Status Serve(const std::string& origin);
+  // Why it ended.
+  void TellFailure(const absl::Status& status) const;
 
  private:
   [[nodiscard]] bool as_daemon() const { return style_ == RunStyle::kDaemon; }
@@ -128,6 +132,13 @@ class Run {
   std::optional<Reloader> reloader_;  // while it serves
   std::optional<StatusLine> line_;    // only on a terminal
 };
+
+void Run::TellFailure(const absl::Status& status) const {
+  log_->Error("start_failed", std::string(status.message()));
+  if (!config_.log.path.empty() && config_.log.path != "-") {
+    std::fprintf(stderr, "%s\n", PrintableLines(std::string(status.message())).c_str());
+  }
+}
 
 absl::Status Run::StartAdmin() {
   if (config_.admin.address == "off") return absl::OkStatus();
@@ -272,14 +283,20 @@ absl::Status Run::Serve(const std::string& origin) {
   reloader_.emplace(agent_.get(), &config_, load_, log_);
   const absl::StatusOr<Started> started = StartAgent(signals);
   if (!started.ok() || *started == Started::kNot) {
-    // Nothing can be delivered; there may be a spool.
-    agent_->BeginDrain(Now());
-    (void)agent_->Finish();
+    // What a backend that works has goes there still, the rest to the spool.
+    const Time deadline = Now() + std::min<Duration>(config_.shutdown.grace, kLastCalls);
+    agent_->BeginDrain(deadline);
+    while (!agent_->Drained() && Now() < deadline) std::this_thread::sleep_for(kStep);
+    const bool ended = agent_->Finish();
     if (agent_->ledger().datagrams > 0) TellLedger();
-    RETURN_IF_ERROR(started.status());
-    log_->Info("stopped_early", "Stopped before the start was over");
+    if (!started.ok() && ended) return started.status();
+    if (started.ok()) {
+      log_->Info("stopped_early", "Stopped before the start was over");
+    } else {
+      TellFailure(started.status());
+    }
     std::fflush(nullptr);
-    _exit(0);
+    _exit(started.ok() ? 0 : 1);
   }
   hardening_.Enter(ThreadRole::kControl);
   log_->Info("listening", fmt::format("Receiving segments on udp {}", agent_->address()));
@@ -331,11 +348,8 @@ int RunAgent(const Config& config, const std::string& origin, RunStyle style,
     std::fprintf(stderr, "%s\n", PrintableLines(std::string(log.status().message())).c_str());
     return 1;
   }
-  const absl::Status status = Run(config, style, std::move(load), log->get()).Serve(origin);
-  (*log)->Error("start_failed", std::string(status.message()));
-  if (!config.log.path.empty() && config.log.path != "-") {
-    std::fprintf(stderr, "%s\n", PrintableLines(std::string(status.message())).c_str());
-  }
+  Run run(config, style, std::move(load), log->get());
+  run.TellFailure(run.Serve(origin));
   return 1;
 }
 

@@ -305,10 +305,16 @@ void Lane::GiveUp() {
   gave_up_ = now;
   pumping_ = true;  // the results of abandoned calls change nothing any more
   DeliveryActions actions;
+  // The answers that have come count.
+  for (const Answer& answer : std::exchange(results_, {})) {
+    Note(answer.result, answer.took);
+    delivery_.OnResult(answer.id, answer.result, now, &actions);
+  }
   while (BatchRef batch = inbox_.Pop()) delivery_.OnBatch(std::move(batch), now, &actions);
-  actions.calls.clear();  // they are not started any more
   delivery_.Abandon(&actions);
   KeepSpool(now, &actions);
+  actions.calls.clear();  // they are not started any more
+  Execute(actions);
 }
 
 // Everything is delivered, or the time is over.

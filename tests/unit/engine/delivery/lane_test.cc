@@ -237,6 +237,24 @@ TEST_F(LaneTest, ALaneThatNeverRanGivesUpWhatItHolds) {
   EXPECT_TRUE(lane_->Join(Now() + milliseconds(100)));
 }
 
+TEST_F(LaneTest, AnswersThatCameBeforeTheDeadlineCount) {
+  std::promise<void> let_go;
+  std::atomic<int> calls{0};
+  Make([&](const ExportCall&, ExportDone done) {
+    if (++calls == 1) let_go.get_future().wait();
+    done({});
+  });
+  for (int i = 0; i < 3; ++i) Push(2);
+  ASSERT_TRUE(Eventually([&] { return calls == 1; }));
+  // The lane stands in its first call until its time is over, then the answers come at once.
+  lane_->Drain(Now() + milliseconds(10));
+  std::this_thread::sleep_for(milliseconds(30));
+  let_go.set_value();
+  ASSERT_TRUE(lane_->Join(Now() + seconds(10)));
+  EXPECT_EQ(lane_->account().delivered.value(), static_cast<uint64_t>(2 * calls));
+  ExpectBalanced();
+}
+
 TEST_F(LaneTest, GivesUpAtTheDeadlineAndCounts) {
   std::vector<ExportDone> kept;
   Make([&](const ExportCall&, ExportDone done) { kept.push_back(std::move(done)); });
