@@ -4,6 +4,8 @@
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
 
+#include <algorithm>
+
 #include "absl/strings/match.h"
 
 namespace mobula {
@@ -26,7 +28,8 @@ BearerToken::Verdict BearerToken::Judge(std::string_view authorization) const {
                                   {kScheme.data(), kScheme.size()})) {
     return Verdict::kNone;
   }
-  authorization.remove_prefix(authorization.find_first_not_of(' ', kScheme.size() - 1));
+  authorization.remove_prefix(
+      std::min(authorization.find_first_not_of(' ', kScheme.size() - 1), authorization.size()));
   const std::array<unsigned char, 32> shown = Digest(authorization);
   const bool right = CRYPTO_memcmp(shown.data(), digest_.data(), shown.size()) == 0;
   return right ? Verdict::kRight : Verdict::kWrong;
