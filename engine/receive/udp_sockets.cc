@@ -274,7 +274,8 @@ absl::StatusOr<UdpSockets> OpenUdpSockets(const UdpConfig& config, int workers, 
   ASSIGN_OR_RETURN(Address address, Resolve(config.address));
   UdpSockets result;
   result.receive_buffer = FindReceiveBuffer(address, config.receive_buffer);
-  auto sockets = static_cast<size_t>(workers * SocketsPerWorker(config, result.receive_buffer));
+  auto sockets = static_cast<size_t>(workers) *
+                 static_cast<size_t>(SocketsPerWorker(config, result.receive_buffer));
   std::vector<UniqueFd> all(1);
   size_t theirs = 0;
   bool met = false;

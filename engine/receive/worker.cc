@@ -145,7 +145,7 @@ void Worker::Adopt(Table* next) noexcept {
 }
 
 absl::Status Worker::Run() {
-  const absl::Status opened = Open();
+  absl::Status opened = Open();
   if (opened.ok()) Serve(owned_source_.get());
   ended_.store(true, std::memory_order_release);
   return opened;
