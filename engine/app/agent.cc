@@ -18,6 +18,8 @@ namespace mobula {
 namespace {
 
 constexpr Duration kStuckAfter = std::chrono::seconds(5);
+// For the sampling calls under way: SDKs wait as long, and ask again or go on by their own rules.
+constexpr Duration kLastSampling = std::chrono::seconds(2);
 constexpr Duration kLastTelemetry = std::chrono::seconds(2);
 // A disk that needs longer has what it was given from the kernel later, or hangs.
 constexpr Duration kSpoolClosing = std::chrono::seconds(2);
@@ -321,11 +323,14 @@ void Agent::BeginDrain(Time deadline) {
   }
   lanes_->Drain(deadline);
   if (dead_letter_lane_ != nullptr) dead_letter_lane_->Drain(deadline);
-  if (first) cold_room_->CloseSamplingPort();
+  if (first) {
+    cold_room_->CloseSamplingPort();
+    sampling_until_ = Now() + kLastSampling;
+  }
 }
 
 bool Agent::Drained() {
-  return cold_room_->idle() && lanes_->Drained() &&
+  return (cold_room_->idle() || Now() >= sampling_until_) && lanes_->Drained() &&
          (dead_letter_lane_ == nullptr || dead_letter_lane_->finished());
 }
 

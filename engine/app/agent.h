@@ -163,6 +163,7 @@ class Agent {
   std::atomic<bool> draining_{false};
   bool settled_ = true;
   bool lanes_started_ = false;
+  Time sampling_until_{};  // while draining
   std::atomic<bool> started_{false};
   LedgerAudit audit_;
   std::vector<uint64_t> kernel_drops_told_;
