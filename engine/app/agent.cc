@@ -120,7 +120,7 @@ absl::Status Agent::Build(Config config) {
   log_->Info("memory_plan", "Memory plan: " + plan_.text());
 
   const OtherWriter other_writer =
-      sockets_.succeeds ? OtherWriter::kPredecessor : OtherWriter::kMistake;
+      handover_.taking_over() ? OtherWriter::kPredecessor : OtherWriter::kMistake;
   if (!config.dead_letter.path.empty()) {
     ASSIGN_OR_RETURN(dead_letter_file_,
                      DeadLetterFile::Open(config.dead_letter, log_, other_writer));

@@ -89,7 +89,7 @@ class Agent {
   [[nodiscard]] Handover& handover() { return handover_; }
   // How its other ports are to be bound.
   [[nodiscard]] PortUse port_use() const {
-    return sockets_.succeeds ? PortUse::kShared : PortUse::kAlone;
+    return handover_.taking_over() ? PortUse::kShared : PortUse::kAlone;
   }
 
   // Stops receiving and lets the lanes deliver what is held until `deadline`. A second call moves the

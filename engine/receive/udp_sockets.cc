@@ -187,32 +187,14 @@ uint64_t FindReceiveBuffer(const Address& address, uint64_t wanted) {
 }
 
 // The first of `wanted` sockets. That of a process that was killed lives on for some milliseconds when an io_uring holds
-// it: whoever restarts at once must not fail for that. `*theirs`: how many the predecessor has, if there is one; 0: it
-// does not say so. `*met`: there was one that was about to end.
+// it: whoever restarts at once must not fail for that.
 absl::StatusOr<UniqueFd> BindFirst(const UdpConfig& config, Address* address, size_t wanted,
-                                   PortUse use, std::optional<Predecessor>* predecessor,
-                                   size_t* theirs, bool* met) {
-  Time until = std::chrono::steady_clock::now() + kPortFreedWithin;
+                                   PortUse use, std::optional<Predecessor>* predecessor) {
+  const Time until = std::chrono::steady_clock::now() + kPortFreedWithin;
   for (;;) {
     if (use == PortUse::kShared) *predecessor = Predecessor::Find(address->text());
     absl::StatusOr<UniqueFd> fd = Bind(config, address, predecessor->has_value() ? 0 : wanted);
-    if (!fd.ok()) {
-      if (!absl::IsAlreadyExists(fd.status()) || std::chrono::steady_clock::now() >= until) {
-        return fd;
-      }
-    } else if (!predecessor->has_value()) {
-      return fd;
-    } else {
-      // One that is about to end still has the port, but its sockets have left their group: ours would be one without a
-      // steering program. What answers to a question after the bind had not begun to leave at the bind.
-      *predecessor = Predecessor::Find(address->text());
-      *theirs =
-          predecessor->has_value() ? (*predecessor)->WaitForSockets(kPredecessorAnswersWithin) : 0;
-      if (*theirs > 0 || (predecessor->has_value() && !(*predecessor)->Gone())) return fd;
-      *met = true;
-      until = std::chrono::steady_clock::now() + kPortFreedWithin;
-    }
-    predecessor->reset();
+    if (!absl::IsAlreadyExists(fd.status()) || std::chrono::steady_clock::now() >= until) return fd;
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
 }
@@ -277,13 +259,10 @@ absl::StatusOr<UdpSockets> OpenUdpSockets(const UdpConfig& config, int workers, 
   auto sockets = static_cast<size_t>(workers) *
                  static_cast<size_t>(SocketsPerWorker(config, result.receive_buffer));
   std::vector<UniqueFd> all(1);
-  size_t theirs = 0;
-  bool met = false;
-  ASSIGN_OR_RETURN(all.front(),
-                   BindFirst(config, &address, sockets, use, &result.predecessor, &theirs, &met));
-  result.succeeds = result.predecessor.has_value() || met;
+  ASSIGN_OR_RETURN(all.front(), BindFirst(config, &address, sockets, use, &result.predecessor));
   if (result.predecessor) {
     // The group's program goes on picking among as many as the first agent had.
+    const size_t theirs = result.predecessor->WaitForSockets(kPredecessorAnswersWithin);
     if (theirs == 0) {
       result.warnings.push_back(fmt::format(
           "the agent whose port is taken over does not say how many UDP sockets it has: with "

@@ -34,8 +34,6 @@ struct UdpSockets {
   bool inherited = false;             // they outlive us: nothing may stop their arrivals
   // Who has the port; absent: we do. With one, the sockets get nothing yet.
   std::optional<Predecessor> predecessor;
-  // There is one, or there was one that has just left the port: it may still have what else it had.
-  bool succeeds = false;
 };
 
 // kShared: beside the agent that has the port, if there is one, else as kAlone.

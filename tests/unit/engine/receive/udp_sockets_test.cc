@@ -268,29 +268,6 @@ TEST(UdpSocketsTest, AnAgentThatDoesNotAnswerIsTakenOverTheSame) {
   EXPECT_EQ(second->by_worker.size(), 2U);
 }
 
-// Its sockets have left their group, and it has the port and its sign still.
-TEST(UdpSocketsTest, TheSuccessorOfOneThatIsLeavingHasAGroupOfItsOwn) {
-  auto first = OpenUdpSockets(At("127.0.0.1:0"), 2);
-  ASSERT_TRUE(first.ok());
-  const std::string address = first->address;
-  auto sign = PortHolder::Show(address, 2);
-  ASSERT_TRUE(sign.ok());
-  for (const auto& worker : first->by_worker) StopArrivals(std::array{worker[0].get()});
-  std::thread leaving([&] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
-    first->by_worker.clear();
-    const auto gone = *std::move(sign);
-  });
-  const auto second = OpenUdpSockets(At(address), 4, PortUse::kShared);
-  leaving.join();
-  ASSERT_TRUE(second.ok()) << second.status();
-  EXPECT_FALSE(second->predecessor.has_value());
-  EXPECT_TRUE(second->succeeds);
-  const UniqueFd sender = Sender(AF_INET, second->port);
-  for (int i = 0; i < 400; ++i) ASSERT_EQ(send(sender.get(), "x", 1, 0), 1);
-  for (const int count : Waiting(*second)) EXPECT_GT(count, 40);
-}
-
 TEST(UdpSocketsTest, SharesWithAnAgentOnly) {
   const auto first = OpenUdpSockets(At("127.0.0.1:0"), 1);
   ASSERT_TRUE(first.ok());
