@@ -158,6 +158,17 @@ def test_a_kill_loses_nothing_that_is_on_disk(tmp_path):
         assert len(taken(fake)) == len(same), "a kill with nothing being sent repeats nothing"
 
 
+def only_fresh_ones_go_to(fake, m):
+    """What was spooled for another is set aside; ends the agent."""
+    wait_for(lambda: m.events("spool_foreign"), "the file to be set aside")
+    fresh = documents(10, first=1000)
+    m.sent = 0
+    m.send(*fresh)
+    m.settled(10)
+    check_balance(m.stop())
+    same_documents(taken(fake), fresh)
+
+
 def test_documents_never_go_to_another_far_side(tmp_path):
     with FakeXray(keys=[Key(*KEY)]) as old, FakeXray(keys=[Key(*KEY)]) as new:
         old.fail(status=503)
@@ -168,13 +179,7 @@ def test_documents_never_go_to_another_far_side(tmp_path):
             m.config["backends"]["prod"]["endpoint"] = new.url
             m.write_config()
             m.start()
-            wait_for(lambda: m.events("spool_foreign"), "the file to be set aside")
-            fresh = documents(10, first=1000)
-            m.sent = 0
-            m.send(*fresh)
-            m.settled(10)
-            check_balance(m.stop())
-            same_documents(taken(new), fresh)
+            only_fresh_ones_go_to(new, m)
             assert not old.documents
             # Back to where they belong.
             old.heal()
@@ -199,13 +204,7 @@ def test_a_far_side_that_the_environment_names_is_one_too(tmp_path):
             assert lane(m.stop())["spooled"] == 500
             m.environment.update(there[1])
             m.start()
-            wait_for(lambda: m.events("spool_foreign"), "the file to be set aside")
-            fresh = documents(10, first=1000)
-            m.sent = 0
-            m.send(*fresh)
-            m.settled(10)
-            check_balance(m.stop())
-            same_documents(taken(new), fresh)
+            only_fresh_ones_go_to(new, m)
             old.heal()
             m.environment.update(there[0])
             m.start()
