@@ -2,14 +2,17 @@
 """What tools/test asks of Meson's own files.
 
     meson_tests.py targets BUILD SUITE      the ninja targets that the tests of a suite run
-    meson_tests.py count LOG...             sums testlog.json files: "passed failed skipped", then one line a failure
+    meson_tests.py count LOG...             sums testlog.json files: "passed failed skipped", then the failures, what they missed first
 """
 import json
 import os
+import re
 import subprocess
 import sys
 
 GOOD, SKIPPED = {"OK", "EXPECTEDFAIL"}, {"SKIP"}
+# Where a test says what it missed: pytest, gtest, the sanitizers.
+TELLING = re.compile(r"^(E  |FAILED |ERROR |>  |\S+:\d+: (Failure|\w*Error)|\[  FAILED  \]|SUMMARY: |==\d+==ERROR|Expected|  Actual|Which is|Value of)")
 
 
 def targets(build, suite):
@@ -29,12 +32,17 @@ def count(*logs):
     passed = sum(v in GOOD for v in verdicts)
     skipped = sum(v in SKIPPED for v in verdicts)
     print(passed, len(verdicts) - passed - skipped, skipped)
-    for log, result in results:
-        if result["result"] not in GOOD | SKIPPED:
-            said = (result.get("stdout") or "").splitlines() + (result.get("stderr") or "").splitlines()
-            print(f"{result['result']} {result['name']}  ({os.path.splitext(log)[0]}.txt)")
-            for line in said[-25:]:
-                print(f"    | {line}")
+    # All names and what was missed before any log: a reader may see the first lines only.
+    failed = [(log, result) for log, result in results if result["result"] not in GOOD | SKIPPED]
+    said = [(result.get("stdout") or "").splitlines() + (result.get("stderr") or "").splitlines() for _, result in failed]
+    for (log, result), lines in zip(failed, said):
+        print(f"{result['result']} {result['name']}  ({os.path.splitext(log)[0]}.txt)")
+        for line in [line for line in lines if TELLING.match(line)][:12]:
+            print(f"    | {line[:300]}")
+    for (_, result), lines in zip(failed, said):
+        print(f"the end of {result['name']}:")
+        for line in lines[-15:]:
+            print(f"    | {line[:300]}")
 
 
 if __name__ == "__main__":
